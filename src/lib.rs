@@ -1,0 +1,1 @@
+//! Heliostat makes the services of other clusters callable in this one, with no service mesh.

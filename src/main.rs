@@ -1,0 +1,2 @@
+//! The `heliostat` program.
+fn main() {}

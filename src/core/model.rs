@@ -1,0 +1,410 @@
+//! What the deciding side knows of objects: small, checked, comparable values. Readers convert
+//! wire objects to these on entry; writers render these to JSON. No Kubernetes type passes.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+
+use jiff::Timestamp;
+
+/// Labels or annotations.
+pub type Map = BTreeMap<String, String>;
+
+/// `<namespace>/<name>` of a namespaced object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of `namespace/name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A string that is not `<namespace>/<name>`.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not <namespace>/<name>; write for example shop/books")]
+pub struct NotAKey(pub String);
+
+impl FromStr for Key {
+    type Err = NotAKey;
+
+    fn from_str(s: &str) -> Result<Self, NotAKey> {
+        match s.split_once('/') {
+            Some((ns, name)) if !ns.is_empty() && !name.is_empty() && !name.contains('/') => Ok(Self::new(ns, name)),
+            _ => Err(NotAKey(s.to_owned())),
+        }
+    }
+}
+
+/// Transport protocol of a Service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, the default of Kubernetes.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The name as it stands in a Service.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+
+    /// The protocol of that name; none for names that Kubernetes does not know.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|p| p.as_str() == name)
+    }
+}
+
+/// Address family of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The name as it stands in `addressType` and `ipFamilies`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// The family of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::V4, Self::V6].into_iter().find(|f| f.as_str() == name)
+    }
+}
+
+/// Type of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginType {
+    /// A Service with a cluster IP.
+    ClusterIp,
+    /// `clusterIP: None`.
+    Headless,
+    /// Reachable on a port of every node.
+    NodePort,
+    /// Reachable through a load balancer.
+    LoadBalancer,
+    /// A DNS alias; never mirrored.
+    ExternalName,
+}
+
+/// A port of an origin, as it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPort {
+    /// Name; empty where a Service with a single port leaves it out.
+    pub name: String,
+    /// Port of the Service, 1–65535.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Application protocol, as the origin says it.
+    pub app_protocol: Option<String>,
+    /// Port on every node, where there is one.
+    pub node_port: Option<u16>,
+}
+
+/// An address that a load balancer reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// An IP address, not yet checked: it comes from the remote.
+    Ip(String),
+    /// A hostname, to be resolved as an absolute name.
+    Hostname(String),
+}
+
+/// A remote Service, reduced to what decides about its mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its uid.
+    pub uid: String,
+    /// Its labels, whole: selectors and allow-lists read them.
+    pub labels: Map,
+    /// Its annotations without those that are never copied.
+    pub annotations: Map,
+    /// Its type.
+    pub kind: OriginType,
+    /// Its ports.
+    pub ports: Vec<OriginPort>,
+    /// Whether it selects pods; without, somebody else makes its slices.
+    pub has_selector: bool,
+    /// What its load balancer reports.
+    pub ingress: Vec<Ingress>,
+    /// `externalTrafficPolicy: Local`.
+    pub local_traffic: bool,
+    /// Why the object cannot be understood (bad port, protocol or type), in words for a user.
+    /// Such an origin is skipped; it never fails the link.
+    pub malformed: Option<String>,
+}
+
+/// A port of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlicePort {
+    /// Name; empty for a Service's only, unnamed port.
+    pub name: String,
+    /// Port number, 1–65535.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Application protocol.
+    pub app_protocol: Option<String>,
+}
+
+/// Conditions of an endpoint. Unset `ready` counts as true, as Kubernetes says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Readiness {
+    /// Takes traffic.
+    pub ready: bool,
+    /// Would take traffic if it were not terminating.
+    pub serving: bool,
+    /// Is being deleted.
+    pub terminating: bool,
+}
+
+impl Readiness {
+    /// Ready and serving, or neither.
+    pub const fn all(ready: bool) -> Self {
+        Self { ready, serving: ready, terminating: false }
+    }
+}
+
+/// An endpoint of a remote slice; addresses are unchecked text from the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteEndpoint {
+    /// Its addresses; Kubernetes uses the first only.
+    pub addresses: Vec<String>,
+    /// Its conditions.
+    pub readiness: Readiness,
+    /// Its hostname, for headless Services.
+    pub hostname: Option<String>,
+    /// The node it runs on.
+    pub node: Option<String>,
+}
+
+/// Address type of a remote slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressType {
+    /// IPv4 or IPv6 addresses.
+    Ip(Family),
+    /// Hostnames (published slices of gateways that have no fixed address).
+    Fqdn,
+}
+
+/// A remote EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSlice {
+    /// What it says of whom.
+    pub role: SliceRole,
+    /// Type of its addresses.
+    pub address_type: AddressType,
+    /// Its ports; none means that it cannot be used.
+    pub ports: Vec<SlicePort>,
+    /// Its endpoints.
+    pub endpoints: Vec<RemoteEndpoint>,
+    /// `endpoints.kubernetes.io/last-change-trigger-time`, passed on by Direct.
+    pub trigger_time: Option<String>,
+}
+
+/// What a remote slice is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SliceRole {
+    /// Kubernetes' own: the pods of the Service named (label `kubernetes.io/service-name`).
+    Pods {
+        /// Name of the Service, in the slice's namespace.
+        service: String,
+    },
+    /// A published slice: the gateway in front of the Service (design: section 4).
+    Published(Box<Published>),
+}
+
+/// What a published slice says beside addresses and ports. All text as the remote wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Name of the Service, in the slice's namespace (label `heliostat.dev/service-name`).
+    pub service: String,
+    /// The binding that published it.
+    pub binding: String,
+    /// Version of the contract.
+    pub contract: String,
+    /// Routing.
+    pub routing: String,
+    /// Names the gateway answers.
+    pub hostnames: Vec<String>,
+    /// Port lease, a Go duration.
+    pub port_lease: Option<String>,
+    /// Linkerd identity.
+    pub identity: Option<String>,
+}
+
+/// A remote node, for NodePort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteNode {
+    /// Ready and schedulable.
+    pub usable: bool,
+    /// `ExternalIP` addresses, unchecked.
+    pub external: Vec<String>,
+    /// `InternalIP` addresses, unchecked.
+    pub internal: Vec<String>,
+}
+
+/// A Service of this cluster. Of those that do not carry our managed-by label only `meta` is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalService {
+    /// uid.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// Being deleted.
+    pub terminating: bool,
+    /// What matters of a Service that carries our managed-by label or our link-uid annotation.
+    pub ours: Option<Box<MirrorState>>,
+}
+
+/// A Service that carries at least one of our markers, as observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorState {
+    /// All labels.
+    pub labels: Map,
+    /// All annotations.
+    pub annotations: Map,
+    /// ownerReferences to a ClusterLink: (name, uid).
+    pub link_owners: Vec<(String, String)>,
+    /// Other ownerReferences, as they are, so that a patch of the list keeps them.
+    pub other_owners: Vec<serde_json::Value>,
+    /// `type`.
+    pub service_type: String,
+    /// `clusterIP: None`.
+    pub headless: bool,
+    /// Has a selector: somebody took it over.
+    pub has_selector: bool,
+    /// `ipFamilies`.
+    pub families: Vec<Family>,
+    /// `ipFamilyPolicy` is PreferDualStack.
+    pub prefers_dual_stack: bool,
+    /// Ports, with what somebody may have edited.
+    pub ports: Vec<LocalPort>,
+    /// Fields we never set and somebody did (externalIPs, externalName, loadBalancer*, …), by name.
+    pub foreign_fields: Vec<String>,
+    /// `status.conditions` entry `heliostat.dev/Mirrored`.
+    pub mirrored: Option<MirroredCondition>,
+    /// Other entries of `status.conditions`, as they are.
+    pub other_conditions: Vec<serde_json::Value>,
+}
+
+/// A port of a local Service that carries our markers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPort {
+    /// Name, port, protocol, application protocol.
+    pub port: SlicePort,
+    /// `targetPort` is the port itself, as the API server defaults it.
+    pub target_is_port: bool,
+}
+
+/// The condition `heliostat.dev/Mirrored` of a mirror: False, with this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirroredCondition {
+    /// Reason, one word.
+    pub reason: String,
+    /// Message.
+    pub message: String,
+    /// When it turned False.
+    pub since: Timestamp,
+    /// The mirror's metadata.generation is not used by Services; 0.
+    pub observed_generation: i64,
+}
+
+/// An EndpointSlice of this cluster that carries our managed-by label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSlice {
+    /// uid.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// Being deleted.
+    pub terminating: bool,
+    /// Label `kubernetes.io/service-name`.
+    pub service: Option<String>,
+    /// uids of the Services that own it.
+    pub service_owners: Vec<String>,
+    /// Other ownerReferences exist.
+    pub other_owners: bool,
+    /// What it says.
+    pub body: SliceBody,
+    /// `addressType` as text where it is none of ours.
+    pub alien_type: Option<String>,
+    /// Fields or labels that we never set: targetRef, nodeName, zone, hints and the like.
+    pub alien_fields: bool,
+}
+
+/// What a mirror's slice says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceBody {
+    /// Address family.
+    pub family: Family,
+    /// Ports, sorted.
+    pub ports: Vec<SlicePort>,
+    /// Endpoints, sorted by address.
+    pub endpoints: Vec<MirrorEndpoint>,
+    /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
+    pub trigger_time: Option<String>,
+}
+
+/// An endpoint of a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MirrorEndpoint {
+    /// Its one address.
+    pub address: IpAddr,
+    /// Its conditions.
+    pub readiness: Readiness,
+    /// Its hostname, for headless mirrors.
+    pub hostname: Option<String>,
+}
+
+/// A namespace of this cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalNamespace {
+    /// Its labels, for `allowedNamespaces`.
+    pub labels: Map,
+    /// Being deleted.
+    pub terminating: bool,
+}
+
+/// A node of this cluster: its addresses and pod ranges may not be mirror endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalNode {
+    /// All its addresses that are IPs.
+    pub addresses: Vec<IpAddr>,
+    /// Its pod ranges.
+    pub pod_cidrs: Vec<ipnet::IpNet>,
+}

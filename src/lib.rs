@@ -1,1 +1,3 @@
 //! Heliostat makes the services of other clusters callable in this one, with no service mesh.
+
+pub mod api;

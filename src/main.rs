@@ -1,2 +1,7 @@
 //! The `heliostat` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heliostat::cli::main()
+}

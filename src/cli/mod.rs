@@ -1,0 +1,162 @@
+//! The command line: one file a subcommand, each with its `Args` and a `run`. Nothing here decides
+//! what is mirrored; an error says what, where, why and what to do next.
+
+mod completion;
+mod version;
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Makes the services of other clusters callable in this one, with no service mesh.
+#[derive(Debug, Parser)]
+#[command(
+    name = "heliostat",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every subcommand takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Kubeconfig file of this cluster [default: $KUBECONFIG, ~/.kube/config; controller: the pod's
+    /// own account].
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Which cluster"
+    )]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig [default: its current context].
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Which cluster"
+    )]
+    pub context: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Version(version::Args),
+    Completion(completion::Args),
+}
+
+impl Command {
+    /// Does what was asked. One-shot subcommands get a current `tokio` runtime.
+    async fn run(self, _global: Global) -> anyhow::Result<()> {
+        match self {
+            Self::Version(args) => version::run(&args),
+            Self::Completion(args) => completion::run(&args),
+        }
+    }
+}
+
+/// Parses the arguments and runs the subcommand: exit code 0, 1 for a failure, 2 for wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failure(
+                &anyhow::Error::new(error).context("cannot start the program's threads"),
+            );
+        }
+    };
+    match runtime.block_on(cli.command.run(cli.global)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => failure(&error),
+    }
+}
+
+/// The arguments, or an explanation and the end of the program.
+fn parse() -> Cli {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let mut command = Cli::command().bin_name(program_name(&program));
+    let matches = command.get_matches_mut();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// The words by which the program was called: kubectl starts `kubectl-heliostat` for
+/// `kubectl heliostat`.
+fn program_name(program: &OsStr) -> &'static str {
+    if Path::new(program).file_stem() == Some(OsStr::new("kubectl-heliostat")) {
+        "kubectl heliostat"
+    } else {
+        "heliostat"
+    }
+}
+
+/// Tells the user on stderr: what failed, and each cause on a line of its own.
+#[allow(clippy::print_stderr)]
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Whoever reads our output has had enough (`heliostat crds | head`); that is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.root_cause().downcast_ref::<std::io::Error>();
+    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_kubectl_plugin_speaks_of_itself_as_one() {
+        assert_eq!(
+            program_name(OsStr::new("/usr/bin/kubectl-heliostat")),
+            "kubectl heliostat"
+        );
+        assert_eq!(program_name(OsStr::new("./heliostat")), "heliostat");
+    }
+
+    #[test]
+    fn every_subcommand_says_what_it_does() {
+        for subcommand in Cli::command().get_subcommands() {
+            assert!(
+                subcommand.get_about().is_some(),
+                "{} has no help text",
+                subcommand.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_other_errors_are() {
+        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(
+            &anyhow::Error::new(closed).context("cannot print")
+        ));
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        assert!(!is_broken_pipe(&denied.into()));
+    }
+}

@@ -1,0 +1,58 @@
+# shellcheck shell=bash disable=SC2034
+# The programs that the rig builds itself, and where they lie in the cache. A folder of
+# the cache is named after its Go module's files, so that a changed go.mod builds anew.
+
+# "PROGRAM MODULE PACKAGE" for each program.
+programs() {
+  cat <<'TABLE'
+kube-apiserver kubernetes k8s.io/kubernetes/cmd/kube-apiserver
+kube-controller-manager kubernetes k8s.io/kubernetes/cmd/kube-controller-manager
+kube-scheduler kubernetes k8s.io/kubernetes/cmd/kube-scheduler
+kubelet kubernetes k8s.io/kubernetes/cmd/kubelet
+kube-proxy kubernetes k8s.io/kubernetes/cmd/kube-proxy
+kubectl kubernetes k8s.io/kubernetes/cmd/kubectl
+agnhost kubernetes k8s.io/kubernetes/test/images/agnhost
+etcd etcd go.etcd.io/etcd/server/v3
+containerd containerd github.com/containerd/containerd/v2/cmd/containerd
+containerd-shim-runc-v2 containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+ctr containerd github.com/containerd/containerd/v2/cmd/ctr
+coredns coredns heliostat.dev/e2e/rig/coredns
+TABLE
+}
+
+# The images that every node starts with, as "PROGRAM NAME:TAG ARGS".
+node_images() {
+  cat <<'TABLE'
+agnhost heliostat.test/agnhost:1 ["pause"]
+coredns heliostat.test/coredns:1 []
+TABLE
+}
+
+# PROGRAM: the path of each program. PROGRAM_FOLDERS: all their folders, in the form of PATH.
+# An image lies beside its program, with the ending .tar.
+declare -A PROGRAM=()
+PROGRAM_FOLDERS=''
+
+locate_programs() {
+  local program module key
+  local -A folder=()
+  while read -r program module _; do
+    if [[ -z ${folder[$module]:-} ]]; then
+      key=$(cat "$RIG_HOME/modules/$module"/* | sha256sum)
+      folder[$module]=$RIG_CACHE/$module-${key:0:12}
+      PROGRAM_FOLDERS+=${PROGRAM_FOLDERS:+:}${folder[$module]}
+    fi
+    PROGRAM[$program]=${folder[$module]}/$program
+  done < <(programs)
+}
+locate_programs
+
+need_programs() {
+  local program
+  while read -r program _; do
+    [[ -x ${PROGRAM[$program]} ]] || die "$program is not built. Run e2e/rig/build (about 10 minutes the first time)"
+  done < <(programs)
+  while read -r program _; do
+    [[ -f ${PROGRAM[$program]}.tar ]] || die "the image of $program is not built. Run e2e/rig/build"
+  done < <(node_images)
+}

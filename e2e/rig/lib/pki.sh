@@ -13,7 +13,7 @@ certificate() {
     die "$NAME: openssl could not make the certificate of $name: $(cat openssl.log)"
 }
 
-# kubeconfig USER FILE
+# kubeconfig USER FILE: its names tell the cluster, so that files of several can be merged.
 kubeconfig() {
   cat >"$2" <<YAML
 apiVersion: v1
@@ -24,13 +24,13 @@ clusters:
     server: https://$NODE_IP:6443
     certificate-authority-data: $(base64 -w0 ca.crt)
 users:
-- name: $1
+- name: $NAME-$1
   user:
     client-certificate-data: $(base64 -w0 "$1.crt")
     client-key-data: $(base64 -w0 "$1.key")
 contexts:
 - name: $NAME
-  context: {cluster: $NAME, user: $1}
+  context: {cluster: $NAME, user: $NAME-$1}
 current-context: $NAME
 YAML
 }

@@ -5,8 +5,14 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
-use super::model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody, SlicePort};
-use crate::api::{ClusterLink, GatewayBinding, MirrorPolicy, Reason, binding::GatewayBindingStatus, link::ClusterLinkStatus, policy::MirrorPolicyStatus};
+use super::model::{
+    Key, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
+    SlicePort,
+};
+use crate::api::{
+    ClusterLink, GatewayBinding, MirrorPolicy, Reason, binding::GatewayBindingStatus, link::ClusterLinkStatus,
+    policy::MirrorPolicyStatus,
+};
 
 /// Something happened.
 #[derive(Clone, Debug)]

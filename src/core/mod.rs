@@ -2,5 +2,18 @@
 //! function of specs, remote objects and what exists; but for incumbency, any order, loss or
 //! repetition of inputs ends in the same state.
 
+mod absorb;
+pub mod address;
+pub mod claim;
+pub mod copy;
+pub mod diff;
+pub mod engine;
 pub mod io;
 pub mod model;
+pub mod name;
+pub mod queue;
+pub mod resolve;
+pub mod select;
+pub mod status;
+pub mod way;
+pub mod world;

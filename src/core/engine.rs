@@ -1,0 +1,677 @@
+//! The engine: takes an input, keeps the world and the claims up to date, and asks for the writes
+//! that follow. It holds no object twice and queues keys only; each mirror has at most one write
+//! in flight, and all together at most [`Settings::writes_in_flight`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use backon::BackoffBuilder;
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    claim::{ClaimId, Claims, Outcome},
+    io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
+    model::{Key, LocalService, LocalSlice},
+    name,
+    queue::FairQueue,
+    resolve::{Decision, View},
+    select::{self, Refusal},
+    status::StatusBook,
+    world::{Loss, Owner, World},
+};
+use crate::api::Reason;
+
+/// What the engine is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The controller's own namespace.
+    pub namespace: String,
+    /// DNS domain of this cluster.
+    pub cluster_domain: String,
+    /// Pod and other ranges of this cluster that its API does not tell.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Most unanswered writes of mirrors.
+    pub writes_in_flight: usize,
+}
+
+/// First delay after a failed write; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Longest delay between two tries (design: promise 7).
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// See the file's description.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) world: World,
+    pub(super) claims: Claims,
+    pub(super) over_limit: BTreeSet<(String, Key)>,
+    pub(super) now: Timestamp,
+    pub(super) status: StatusBook,
+    quota_due: BTreeSet<String>,
+    queue: FairQueue,
+    flights: BTreeMap<WriteId, Flight>,
+    busy: BTreeMap<Key, WriteId>,
+    retries: BTreeMap<Key, Retry>,
+    next_id: u64,
+    tasks: BTreeMap<String, SessionTask>,
+    host_users: BTreeMap<String, BTreeSet<Key>>,
+    node_users: BTreeMap<String, BTreeSet<Key>>,
+    hosts_asked: Vec<String>,
+    losses: BTreeMap<String, Loss>,
+    events: Vec<Event>,
+}
+
+/// A write that has not been answered.
+#[derive(Debug)]
+struct Flight {
+    target: Key,
+    op: WriteOp,
+    /// A watch said that the object, or the whole list, changed meanwhile by deletion: the answer
+    /// may be older than what is known.
+    overtaken: bool,
+}
+
+/// A mirror whose last write failed.
+#[derive(Debug)]
+struct Retry {
+    delays: backon::ExponentialBackoff,
+    attempt: u32,
+    at: Timestamp,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let world = World {
+            namespace: settings.namespace.clone(),
+            cluster_cidrs: settings.cluster_cidrs.clone(),
+            ..World::default()
+        };
+        Self {
+            settings,
+            world,
+            claims: Claims::default(),
+            over_limit: BTreeSet::new(),
+            now: Timestamp::UNIX_EPOCH,
+            status: StatusBook::default(),
+            quota_due: BTreeSet::new(),
+            queue: FairQueue::default(),
+            flights: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            next_id: 0,
+            tasks: BTreeMap::new(),
+            host_users: BTreeMap::new(),
+            node_users: BTreeMap::new(),
+            hosts_asked: Vec::new(),
+            losses: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Takes one input and says what is to be done.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Local(local) => self.on_local(local),
+            Input::Remote { link, session, event } => self.on_remote(&link, session, event),
+            Input::Written { id, result } => self.on_written(id, result),
+            Input::Resolved { host, answer, expired } => self.on_resolved(&host, answer, expired),
+            Input::Tick => {}
+        }
+        self.advance();
+        let mut out = Vec::new();
+        if self.ready() {
+            self.settle_limits();
+            self.dispatch(&mut out);
+            self.ask_sessions(&mut out);
+            self.ask_hosts(&mut out);
+            self.write_status(&mut out);
+        }
+        out.extend(self.events.drain(..).map(Output::Event));
+        out
+    }
+
+    /// When something is due by time alone.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        let retries = self.retries.values().map(|r| r.at);
+        let losses = self.world.links.values().filter_map(|l| l.loss_due()).filter(|due| *due > self.now);
+        let leases = self.world.links.values().flat_map(|l| l.lease_deadlines()).filter(|due| *due > self.now);
+        retries.chain(losses).chain(leases).chain(self.status.next_due()).min()
+    }
+
+    /// Everything that must be known before anything is decided has been listed.
+    pub fn ready(&self) -> bool {
+        self.world.listed.all() && self.world.cluster_uid.is_some()
+    }
+
+    /// Mirrors that wait to be looked at, and writes that have not been answered.
+    pub fn backlog(&self) -> (usize, usize) {
+        (self.queue.waiting(), self.flights.len())
+    }
+
+    /// Everything known; for `explain`, `plan` and metrics.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// All claims and what became of them; for `explain`, `plan` and metrics.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(super) fn view<'a>(&'a self, assume: Option<&'a Key>) -> View<'a> {
+        View {
+            world: &self.world,
+            claims: &self.claims,
+            over_limit: &self.over_limit,
+            cluster_domain: &self.settings.cluster_domain,
+            assume,
+            now: self.now,
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    // ---- what is to be looked at again ----
+
+    /// Puts a mirror in the queue, in the lane of the link that it belongs to.
+    pub(super) fn touch(&mut self, target: Key) {
+        let lane = match self.world.owner(&target) {
+            Owner::Ours(link) => link.to_owned(),
+            _ => self.claims.on(&target).next().map(|id| id.link.clone()).unwrap_or_default(),
+        };
+        self.retries.remove(&target);
+        self.queue.push(&lane, target);
+    }
+
+    /// Decides anew which policies want an origin.
+    pub(super) fn reconsider(&mut self, link_name: &str, origin: &Key) {
+        let stale: Vec<ClaimId> = self.claims.of_origin(link_name, origin).map(|(id, _)| id.clone()).collect();
+        let mut wanted: BTreeMap<ClaimId, Result<Key, select::Refused>> = BTreeMap::new();
+        if let Some(link) = self.world.links.get(link_name)
+            && let Some(found) = link.remote.services.get(origin)
+        {
+            for (policy_key, policy) in &self.world.policies {
+                let Some(checked) = policy.accepted() else { continue };
+                let named = self.world.links_of(checked).any(|(name, _)| name == link_name);
+                if named
+                    && checked.matches(origin, &found.labels)
+                    && self.world.permits(link_name, link, &policy_key.namespace, checked).is_ok()
+                {
+                    let id = ClaimId { link: link_name.to_owned(), origin: origin.clone(), policy: policy_key.clone() };
+                    wanted.insert(id, select::admit(checked, link_name, origin, found, &self.world));
+                }
+            }
+        }
+        let mut touched = BTreeSet::new();
+        for id in stale.into_iter().filter(|id| !wanted.contains_key(id)) {
+            self.status.touch_policy(&id.policy);
+            touched.extend(self.claims.set(&id, None));
+        }
+        for (id, claim) in wanted {
+            self.status.touch_policy(&id.policy);
+            self.warn_of(&id, claim.as_ref().err().map(|r| &r.refusal));
+            touched.extend(self.claims.set(&id, Some(claim)));
+        }
+        self.quota_due.insert(link_name.to_owned());
+        self.status.touch_link(link_name);
+        touched.into_iter().for_each(|target| self.touch(target));
+    }
+
+    pub(super) fn reconsider_link(&mut self, link: &str) {
+        let known = self
+            .world
+            .links
+            .get(link)
+            .map(|l| l.remote.services.keys().cloned().collect::<BTreeSet<_>>())
+            .unwrap_or_default();
+        let claimed: BTreeSet<Key> = self.claims.of_link(link).map(|(id, _)| id.origin.clone()).collect();
+        known.union(&claimed).for_each(|origin| self.reconsider(link, origin));
+        self.touch_ours();
+    }
+
+    pub(super) fn reconsider_all(&mut self) {
+        let links: BTreeSet<String> =
+            self.world.links.keys().cloned().chain(self.claims.iter().map(|(id, _)| id.link.clone())).collect();
+        links.iter().for_each(|link| self.reconsider_link(link));
+    }
+
+    /// Looks at every mirror that exists: a spec changed.
+    pub(super) fn touch_ours(&mut self) {
+        let ours: Vec<Key> =
+            self.world.services.iter().filter(|(_, s)| s.ours.is_some()).map(|(key, _)| key.clone()).collect();
+        ours.into_iter().for_each(|key| self.touch(key));
+    }
+
+    /// Looks at every mirror of a link: its readiness, addresses or clock changed.
+    pub(super) fn touch_link(&mut self, link: &str) {
+        let claimed: Vec<Key> = self.claims.of_link(link).filter_map(|(_, claim)| claim.target.clone()).collect();
+        let ours = self.world.services.keys().filter(|key| self.world.owner(key) == Owner::Ours(link)).cloned();
+        let all: BTreeSet<Key> = claimed.into_iter().chain(ours).collect();
+        all.into_iter().for_each(|key| self.touch(key));
+        self.status.touch_link(link);
+    }
+
+    pub(super) fn touch_origin(&mut self, link: &str, origin: &Key) {
+        let targets: Vec<Key> =
+            self.claims.of_origin(link, origin).filter_map(|(_, claim)| claim.target.clone()).collect();
+        targets.into_iter().for_each(|key| self.touch(key));
+    }
+
+    pub(super) fn touch_node_users(&mut self, link: &str) {
+        let users = self.node_users.get(link).cloned().unwrap_or_default();
+        users.into_iter().for_each(|key| self.touch(key));
+    }
+
+    fn on_resolved(&mut self, host: &str, answer: Result<Vec<std::net::IpAddr>, String>, expired: bool) {
+        let known = self.world.hosts.entry(host.to_owned()).or_default();
+        match answer {
+            Ok(mut addresses) => {
+                addresses.sort();
+                known.addresses = addresses;
+                known.error = None;
+            }
+            Err(error) => {
+                known.error = Some(error);
+                if expired {
+                    known.addresses.clear();
+                }
+            }
+        }
+        let users = self.host_users.get(host).cloned().unwrap_or_default();
+        users.into_iter().for_each(|key| self.touch(key));
+    }
+
+    /// A watch said that an object, or a whole list, is gone or new.
+    pub(super) fn overtake(&mut self, key: Option<&Key>) {
+        for flight in self.flights.values_mut().filter(|f| key.is_none_or(|key| f.op.object() == Some(key))) {
+            flight.overtaken = true;
+        }
+    }
+
+    // ---- time ----
+
+    fn advance(&mut self) {
+        let now = self.now;
+        let due: Vec<Key> = self.retries.iter().filter(|(_, r)| r.at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            // Kept, so that the next failure waits longer; out of reach until then.
+            if let Some(retry) = self.retries.get_mut(&key) {
+                retry.at = Timestamp::MAX;
+            }
+            let lane = self.claims.on(&key).next().map(|id| id.link.clone()).unwrap_or_default();
+            self.queue.push(&lane, key);
+        }
+        let losses: BTreeMap<String, Loss> =
+            self.world.links.iter().map(|(name, link)| (name.clone(), link.loss(now))).collect();
+        let changed: Vec<String> = losses
+            .iter()
+            .filter(|(name, loss)| self.losses.get(*name).copied().unwrap_or(Loss::None) != **loss)
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.losses = losses;
+        let leases: Vec<String> = self
+            .world
+            .links
+            .iter_mut()
+            .filter_map(|(name, link)| link.lease_passed(now).then(|| name.clone()))
+            .collect();
+        changed.iter().chain(&leases).for_each(|link| self.touch_link(link));
+    }
+
+    // ---- limits ----
+
+    /// Decides anew which origins of a link are over its limit: incumbents first, then by name.
+    fn settle_limits(&mut self) {
+        for link_name in std::mem::take(&mut self.quota_due) {
+            let Some(link) = self.world.links.get(&link_name) else { continue };
+            let limit = usize::try_from(link.object.spec.limits.services).unwrap_or(usize::MAX);
+            let before: BTreeSet<Key> =
+                self.over_limit.iter().filter(|(l, _)| *l == link_name).map(|(_, origin)| origin.clone()).collect();
+            if before.is_empty() && link.remote.services.len() <= limit {
+                continue;
+            }
+            let wanted: BTreeMap<&Key, bool> = self
+                .claims
+                .of_link(&link_name)
+                .filter_map(|(id, claim)| claim.target.as_ref().map(|t| (&id.origin, t)))
+                .fold(BTreeMap::new(), |mut all, (origin, target)| {
+                    *all.entry(origin).or_default() |= self.world.owner(target) == Owner::Ours(&link_name);
+                    all
+                });
+            let mut ranked: Vec<(bool, &Key)> = wanted.into_iter().map(|(origin, exists)| (!exists, origin)).collect();
+            ranked.sort();
+            let over: BTreeSet<Key> = ranked.into_iter().skip(limit).map(|(_, origin)| origin.clone()).collect();
+            self.over_limit.retain(|(l, _)| *l != link_name);
+            self.over_limit.extend(over.iter().map(|origin| (link_name.clone(), origin.clone())));
+            before.symmetric_difference(&over).for_each(|origin| self.touch_origin(&link_name, origin));
+        }
+    }
+
+    // ---- deciding and writing ----
+
+    fn dispatch(&mut self, out: &mut Vec<Output>) {
+        while self.flights.len() < self.settings.writes_in_flight {
+            let Some(target) = self.queue.pop() else { break };
+            // Looked at again when its write is answered.
+            if self.busy.contains_key(&target) {
+                continue;
+            }
+            let decision = self.view(None).decide(&target);
+            self.depend(&target, &decision);
+            match decision.write {
+                Some(op) => self.launch(target, op, out),
+                None => {
+                    self.retries.remove(&target);
+                    self.settle(decision.outcomes);
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, target: Key, op: WriteOp, out: &mut Vec<Output>) {
+        self.next_id += 1;
+        let id = WriteId(self.next_id);
+        self.busy.insert(target.clone(), id);
+        self.flights.insert(id, Flight { target, op: op.clone(), overtaken: false });
+        out.push(Output::Write(Write { id, op }));
+    }
+
+    pub(super) fn new_write(&mut self, op: WriteOp, out: &mut Vec<Output>) -> WriteId {
+        self.next_id += 1;
+        let id = WriteId(self.next_id);
+        out.push(Output::Write(Write { id, op }));
+        id
+    }
+
+    /// Remembers what a decision depends on.
+    fn depend(&mut self, target: &Key, decision: &Decision) {
+        self.host_users.retain(|host, users| {
+            if !decision.hosts.contains(host) {
+                users.remove(target);
+            }
+            !users.is_empty()
+        });
+        for host in &decision.hosts {
+            self.host_users.entry(host.clone()).or_default().insert(target.clone());
+        }
+        self.node_users.retain(|link, users| {
+            if decision.nodes.as_deref() != Some(link) {
+                users.remove(target);
+            }
+            !users.is_empty()
+        });
+        if let Some(link) = &decision.nodes {
+            self.node_users.entry(link.clone()).or_default().insert(target.clone());
+        }
+    }
+
+    pub(super) fn settle(&mut self, outcomes: Vec<(ClaimId, Outcome)>) {
+        for (id, outcome) in outcomes {
+            if matches!(self.claims.get(&id), Some(claim) if claim.outcome != outcome) {
+                self.tell_of(&id, &outcome);
+                self.claims.settle(&id, outcome);
+                self.status.touch_policy(&id.policy);
+                self.status.touch_link(&id.link);
+            }
+        }
+    }
+
+    fn on_written(&mut self, id: WriteId, result: Result<Written, WriteError>) {
+        let Some(flight) = self.flights.remove(&id) else {
+            self.status_written(id, result);
+            return;
+        };
+        self.busy.remove(&flight.target);
+        match result {
+            Ok(written) => {
+                self.retries.remove(&flight.target);
+                if !flight.overtaken {
+                    self.take_over(&flight.op, written);
+                }
+                self.touch(flight.target);
+            }
+            Err(error) => self.write_failed(flight, &error),
+        }
+    }
+
+    /// The answer to a write is news like a watch event.
+    fn take_over(&mut self, op: &WriteOp, written: Written) {
+        match (op, written) {
+            (WriteOp::DeleteService(key, _), Written::Deleted) => {
+                if let Some(service) = self.world.services.get_mut(key) {
+                    service.terminating = true;
+                }
+            }
+            (WriteOp::DeleteSlice(key, _), Written::Deleted) => {
+                if let Some(slice) = self.world.slices.get_mut(key) {
+                    slice.terminating = true;
+                }
+            }
+            (_, Written::Service(service)) => {
+                if let Some(key) = op.object().cloned() {
+                    self.set_service(&key, service);
+                }
+            }
+            (_, Written::Slice(slice)) => {
+                if let Some(key) = op.object().cloned() {
+                    self.set_slice(&key, slice);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes a Service over unless what is known is newer.
+    pub(super) fn set_service(&mut self, key: &Key, service: LocalService) -> bool {
+        let newer = |known: &LocalService| {
+            known.uid == service.uid && older(&service.resource_version, &known.resource_version)
+        };
+        match self.world.services.get(key) {
+            Some(known) if newer(known) || *known == service => false,
+            _ => {
+                self.world.services.insert(key.clone(), service);
+                true
+            }
+        }
+    }
+
+    /// Takes a slice over unless what is known is newer; gives the mirrors concerned.
+    pub(super) fn set_slice(&mut self, key: &Key, slice: LocalSlice) -> BTreeSet<Key> {
+        let newer =
+            |known: &LocalSlice| known.uid == slice.uid && older(&slice.resource_version, &known.resource_version);
+        match self.world.slices.get(key) {
+            Some(known) if newer(known) || *known == slice => BTreeSet::new(),
+            _ => self.world.set_slice(key, Some(slice)),
+        }
+    }
+
+    fn write_failed(&mut self, flight: Flight, error: &WriteError) {
+        let Flight { target, op, .. } = flight;
+        let refusal = failure(&target, &op, error);
+        let claims: Vec<ClaimId> = self.claims.on(&target).cloned().collect();
+        let winner = self
+            .view(None)
+            .decide(&target)
+            .outcomes
+            .into_iter()
+            .find(|(_, o)| matches!(o, Outcome::Mirrored { .. }))
+            .map(|(id, _)| id);
+        for id in claims.into_iter().filter(|id| winner.as_ref().is_none_or(|w| w == id)) {
+            let outcome = match error.kind {
+                WriteFailure::AlreadyExists => Outcome::Conflicted(refusal.clone()),
+                WriteFailure::Conflict | WriteFailure::NotFound => continue,
+                _ => Outcome::Pending(Some(refusal.clone())),
+            };
+            self.settle(vec![(id, outcome)]);
+        }
+        self.retry_later(target, error.retry_after);
+    }
+
+    fn retry_later(&mut self, target: Key, retry_after: Option<Duration>) {
+        let delays = || {
+            backon::ExponentialBuilder::default()
+                .with_min_delay(BACKOFF_MIN)
+                .with_max_delay(BACKOFF_MAX)
+                .without_max_times()
+                .build()
+        };
+        let retry = self.retries.entry(target.clone()).or_insert_with(|| Retry {
+            delays: delays(),
+            attempt: 0,
+            at: Timestamp::MAX,
+        });
+        retry.attempt += 1;
+        let delay = retry.delays.next().unwrap_or(BACKOFF_MAX);
+        let delay = spread(delay, &target, retry.attempt).max(retry_after.unwrap_or_default());
+        retry.at = self
+            .now
+            .saturating_add(SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_secs(60)))
+            .unwrap_or(Timestamp::MAX);
+    }
+
+    // ---- sessions and hostnames ----
+
+    fn ask_sessions(&mut self, out: &mut Vec<Output>) {
+        let mut wanted: BTreeMap<String, SessionTask> = BTreeMap::new();
+        for (name, link) in &self.world.links {
+            let Ok(checked) = &link.checked else { continue };
+            if link.object.spec.suspend || link.object.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let spec = &link.object.spec;
+            let requested = link.reconcile_requested().unwrap_or_default();
+            let task = SessionTask {
+                link_uid: link.uid().to_owned(),
+                secret: spec.kubeconfig_secret_ref.name.clone(),
+                key: spec.kubeconfig_secret_ref.key.clone(),
+                selector: checked.query.clone(),
+                namespaces: (!spec.services.namespaces.is_empty()).then(|| spec.services.namespaces.clone()),
+                nodes: self.node_users.contains_key(name),
+                max_services: spec.limits.services,
+                // Another expected identity is answered by another listing.
+                resync: Some(format!("{requested}/{}", spec.cluster_uid.as_deref().unwrap_or_default())),
+            };
+            wanted.insert(name.clone(), task);
+        }
+        for link in self.tasks.keys().filter(|link| !wanted.contains_key(*link)) {
+            out.push(Output::Session { link: link.clone(), task: None });
+        }
+        for (link, task) in &wanted {
+            if self.tasks.get(link) != Some(task) {
+                out.push(Output::Session { link: link.clone(), task: Some(task.clone()) });
+            }
+        }
+        self.tasks = wanted;
+    }
+
+    fn ask_hosts(&mut self, out: &mut Vec<Output>) {
+        let wanted: Vec<String> = self.host_users.keys().cloned().collect();
+        if wanted != self.hosts_asked {
+            self.world.hosts.retain(|host, _| self.host_users.contains_key(host));
+            out.push(Output::Resolve(wanted.clone()));
+            self.hosts_asked = wanted;
+        }
+    }
+
+    // ---- telling ----
+
+    fn tell_of(&mut self, id: &ClaimId, outcome: &Outcome) {
+        match outcome {
+            Outcome::Mirrored { via, notes } => {
+                let target = self.claims.get(id).and_then(|c| c.target.clone());
+                let before = self.claims.get(id).map(|c| c.outcome.clone());
+                if let (Some(target), Some(via)) = (target, via)
+                    && !matches!(&before, Some(Outcome::Mirrored { via: Some(old), .. }) if old == via)
+                {
+                    let note = format!("{} of link {} is mirrored as {target} by {via}", id.origin, id.link);
+                    self.tell_policy(&id.policy, false, Reason::Programmed, note.clone());
+                    if let Some(service) = self.world.services.get(&target) {
+                        let about = About::Service(target.clone(), service.uid.clone());
+                        self.tell(Event {
+                            about,
+                            warning: false,
+                            reason: Reason::Programmed.as_str(),
+                            action: "Mirroring",
+                            note,
+                        });
+                    }
+                }
+                notes.iter().for_each(|note| self.warn_of(id, Some(note)));
+            }
+            other => other.notes().iter().for_each(|note| self.warn_of(id, Some(note))),
+        }
+    }
+
+    /// A warning on the policy, unless the claim says so already.
+    fn warn_of(&mut self, id: &ClaimId, refusal: Option<&Refusal>) {
+        let Some(refusal) = refusal else { return };
+        if self
+            .claims
+            .get(id)
+            .is_some_and(|claim| claim.outcome.notes().iter().any(|note| note.reason == refusal.reason))
+        {
+            return;
+        }
+        let note = format!("{} of link {}: {}", id.origin, id.link, refusal.message);
+        self.tell_policy(&id.policy, true, refusal.reason, note);
+    }
+
+    fn tell_policy(&mut self, policy: &Key, warning: bool, reason: Reason, note: String) {
+        if let Some(found) = self.world.policies.get(policy) {
+            let about = About::Policy(policy.clone(), found.object.metadata.uid.clone().unwrap_or_default());
+            self.tell(Event { about, warning, reason: reason.as_str(), action: "Mirroring", note });
+        }
+    }
+}
+
+impl WriteOp {
+    /// The Service or slice that a write is about.
+    pub fn object(&self) -> Option<&Key> {
+        match self {
+            Self::CreateService(key, _)
+            | Self::PatchService(key, ..)
+            | Self::DeleteService(key, _)
+            | Self::PatchServiceConditions(key, ..)
+            | Self::CreateSlice(key, _)
+            | Self::PatchSlice(key, ..)
+            | Self::DeleteSlice(key, _) => Some(key),
+            Self::LinkStatus(..) | Self::PolicyStatus(..) | Self::BindingStatus(..) => None,
+        }
+    }
+}
+
+/// Whether a resourceVersion is older than another. Kubernetes promises since 1.35 that they are
+/// numbers that grow; where they are not, nothing is older.
+fn older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
+}
+
+/// 75–125 % of a delay, by mirror and attempt, so that retries do not come all at once.
+fn spread(delay: Duration, target: &Key, attempt: u32) -> Duration {
+    let hash = name::hash(&[&target.namespace, &target.name, &attempt.to_string()], 2);
+    let part = u32::from_str_radix(&hash, 16).unwrap_or(128);
+    delay * (192 + part / 2) / 256
+}
+
+/// What a user should know about a write that failed.
+fn failure(target: &Key, op: &WriteOp, error: &WriteError) -> Refusal {
+    let what = op.object().map_or_else(|| target.to_string(), ToString::to_string);
+    let says = |hint: &str| error.message.contains(hint);
+    let reason = match error.kind {
+        WriteFailure::AlreadyExists => Reason::NameConflict,
+        WriteFailure::Forbidden if says("exceeded quota") => Reason::QuotaExceeded,
+        WriteFailure::Forbidden if says("being terminated") => Reason::NamespaceTerminating,
+        WriteFailure::Forbidden => Reason::Forbidden,
+        WriteFailure::Invalid => Reason::UnsupportedValue,
+        WriteFailure::Conflict | WriteFailure::NotFound | WriteFailure::Transient => Reason::Pending,
+    };
+    Refusal::new(reason, format!("{what} could not be written: {}; it is tried again", error.message))
+}

@@ -1,0 +1,242 @@
+//! Gateway: published slices of one binding, else an `import` binding of the link.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use jiff::SignedDuration;
+
+use super::{Question, Source, Via, Yield, carried, endpoints, note_denied, origin_ready, resolved};
+use crate::{
+    api::{
+        Reason,
+        binding::{Import, Routing},
+        duration::parse_duration,
+        names::CONTRACT_V1,
+    },
+    core::{
+        model::{
+            AddressType, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice, SlicePort, SliceRole,
+        },
+        select::Refusal,
+    },
+};
+
+type Offer = Result<Yield, (Refusal, Yield)>;
+type PublishedSlices<'a> = BTreeMap<&'a str, Vec<(&'a str, &'a RemoteSlice, &'a Published)>>;
+
+/// One offer a binding, in order: the policy's, else by name; for one name published ones first.
+pub(super) fn offers(q: &Question<'_>) -> Vec<(Via, Offer)> {
+    let mut published: PublishedSlices<'_> = BTreeMap::new();
+    for (name, slice) in q.remote.slices_of(q.key) {
+        if let SliceRole::Published(what) = &slice.role {
+            published.entry(&what.binding).or_default().push((name, slice, what));
+        }
+    }
+    let imports: BTreeMap<&str, (Routing, &Import)> = q
+        .bindings
+        .iter()
+        .filter(|(_, b)| b.metadata.deletion_timestamp.is_none())
+        .filter_map(|(name, b)| b.spec.import.as_ref().map(|import| (name.as_str(), (b.spec.routing, import))))
+        .filter(|(_, (_, import))| import.link_ref.name == q.link)
+        .collect();
+    let all: BTreeSet<&str> = published.keys().copied().chain(imports.keys().copied()).collect();
+    let order: Vec<&str> = match q.policy.bindings.as_slice() {
+        [] => all.into_iter().collect(),
+        named => named.iter().map(String::as_str).filter(|name| all.contains(name)).collect(),
+    };
+    let mut offers = Vec::new();
+    for binding in order {
+        if let Some(slices) = published.get(binding) {
+            offers.push((Via::Gateway(binding.to_owned()), by_published(q, binding, slices)));
+        }
+        if let Some((routing, import)) = imports.get(binding) {
+            offers.push((Via::Gateway(binding.to_owned()), by_import(q, binding, *routing, import)));
+        }
+    }
+    offers
+}
+
+fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, &Published)]) -> Offer {
+    let mut out = Yield::default();
+    let mut refused = None;
+    for (name, slice, published) in slices {
+        if let Err(refusal) = usable(q, published) {
+            refused = Some(refusal);
+            continue;
+        }
+        let stale = lease_ran_out(q, published);
+        out.stale |= stale;
+        let mut found = Vec::new();
+        for endpoint in &slice.endpoints {
+            let readiness = if stale { Readiness::all(false) } else { endpoint.readiness };
+            let Some(address) = endpoint.addresses.first() else { continue };
+            found.extend(with_readiness(q, slice.address_type, address, readiness, &mut out));
+        }
+        let key = vec!["gateway".to_owned(), binding.to_owned(), (*name).to_owned()];
+        out.sources.push(Source { name: key, ports: published_ports(q, slice), endpoints: found, trigger_time: None });
+    }
+    match refused {
+        Some(refusal) if out.sources.is_empty() => Err((refusal, out)),
+        _ => Ok(out),
+    }
+}
+
+fn with_readiness(
+    q: &Question<'_>,
+    kind: AddressType,
+    address: &str,
+    readiness: Readiness,
+    out: &mut Yield,
+) -> Vec<MirrorEndpoint> {
+    let mut found = match kind {
+        AddressType::Ip(_) => endpoints(q, std::iter::once(address), readiness.ready, out),
+        AddressType::Fqdn => resolved(q, address, readiness.ready, out),
+    };
+    found.iter_mut().for_each(|e| e.readiness = readiness);
+    found
+}
+
+/// Whether this program can use what a published slice says.
+fn usable(q: &Question<'_>, published: &Published) -> Result<(), Refusal> {
+    if published.contract != CONTRACT_V1 {
+        return Err(Refusal::new(
+            Reason::UnsupportedValue,
+            format!(
+                "the published slice speaks contract {:?}, this version of Heliostat speaks {CONTRACT_V1}; upgrade the older side",
+                published.contract
+            ),
+        ));
+    }
+    match Routing::parse(&published.routing) {
+        Some(Routing::Port) => Ok(()),
+        Some(Routing::Host | Routing::Sni)
+            if published.hostnames.iter().any(|h| h.eq_ignore_ascii_case(&q.mirror_name)) =>
+        {
+            Ok(())
+        }
+        Some(Routing::Host | Routing::Sni) => Err(Refusal::new(
+            Reason::HostnameMismatch,
+            format!(
+                "the gateway does not answer to {}, only to {}; add it to the exporting binding's spec.export.hostnames, or rename the mirror",
+                q.mirror_name,
+                if published.hostnames.is_empty() { "no name".to_owned() } else { published.hostnames.join(", ") }
+            ),
+        )),
+        Some(Routing::Linkerd) | None => Err(Refusal::new(
+            Reason::UnsupportedValue,
+            format!("routing {:?} is not supported by this version", published.routing),
+        )),
+    }
+}
+
+/// The port lease has run out without a confirmation by the link (design: section 4).
+fn lease_ran_out(q: &Question<'_>, published: &Published) -> bool {
+    let lease = published.port_lease.as_deref().and_then(|text| parse_duration(text).ok());
+    let lease = lease.and_then(|lease| SignedDuration::try_from(lease).ok());
+    match (lease, q.remote.unknown_since) {
+        (Some(lease), Some(since)) if published.routing == Routing::Port.as_str() => {
+            q.now.duration_since(since) >= lease
+        }
+        _ => false,
+    }
+}
+
+fn published_ports(q: &Question<'_>, slice: &RemoteSlice) -> Vec<SlicePort> {
+    let outside =
+        |wanted: &OriginPort| slice.ports.iter().find(|p| p.name == wanted.name && p.protocol == wanted.protocol);
+    q.ports.iter().filter_map(|wanted| outside(wanted).map(|found| carried(wanted, found.port))).collect()
+}
+
+fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import) -> Offer {
+    let mut out = Yield::default();
+    let ports = match import_ports(q, routing, import) {
+        Ok(ports) => ports,
+        Err(refusal) => return Err((refusal, out)),
+    };
+    let ready = origin_ready(q);
+    let mut found = Vec::new();
+    for address in &import.addresses {
+        found.extend(match address.value.parse::<IpAddr>() {
+            Ok(_) => endpoints(q, std::iter::once(address.value.as_str()), ready, &mut out),
+            Err(_) => resolved(q, &address.value, ready, &mut out),
+        });
+    }
+    if import.addresses.is_empty() {
+        note_denied(&mut out, "the binding has no addresses".to_owned());
+    }
+    out.sources.push(Source {
+        name: vec!["gateway".to_owned(), binding.to_owned()],
+        ports,
+        endpoints: found,
+        trigger_time: None,
+    });
+    Ok(out)
+}
+
+fn import_ports(q: &Question<'_>, routing: Routing, import: &Import) -> Result<Vec<SlicePort>, Refusal> {
+    let ports: Vec<SlicePort> = match (routing, import.port) {
+        (Routing::Port, _) => {
+            let service = q.key.to_string();
+            let entry = |p: &OriginPort| {
+                import.ports.iter().find(|e| e.service == service && (e.port == p.name || e.port == p.port.to_string()))
+            };
+            q.ports.iter().filter_map(|p| entry(p).map(|e| carried(p, e.gateway_port))).collect()
+        }
+        (Routing::Host, Some(port)) => on_listener(q, port, is_http),
+        (Routing::Sni, Some(port)) => on_listener(q, port, is_tls),
+        (Routing::Host | Routing::Sni, None) => {
+            return Err(Refusal::new(Reason::InvalidSpec, "the binding has no spec.import.port"));
+        }
+        (Routing::Linkerd, _) => {
+            return Err(Refusal::new(Reason::UnsupportedValue, "routing Linkerd is not supported by this version"));
+        }
+    };
+    if ports.is_empty() {
+        return Err(Refusal::new(
+            Reason::PortUnsupported,
+            match routing {
+                Routing::Port => format!(
+                    "the binding's spec.import.ports names no wanted port of {}; add {{service: {}, port: ..., gatewayPort: ...}}",
+                    q.key, q.key
+                ),
+                _ => format!(
+                    "no wanted port of {} says by its appProtocol or name that {} routing can carry it on the gateway's port",
+                    q.key,
+                    routing.as_str()
+                ),
+            },
+        ));
+    }
+    Ok(ports)
+}
+
+/// The ports that one listener carries: the one of its number, or a Service's only such port.
+fn on_listener(q: &Question<'_>, listener: u16, fits: fn(&OriginPort) -> bool) -> Vec<SlicePort> {
+    let fitting: Vec<&&OriginPort> = q.ports.iter().filter(|p| p.protocol == Protocol::Tcp && fits(p)).collect();
+    match fitting.as_slice() {
+        [only] => vec![carried(only, listener)],
+        several => several.iter().filter(|p| p.port == listener).map(|p| carried(p, listener)).collect(),
+    }
+}
+
+fn says(port: &OriginPort, protocols: &[&str]) -> bool {
+    let says = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        let text = text.strip_prefix("kubernetes.io/").unwrap_or(&text);
+        protocols.iter().any(|p| text == *p || text.strip_prefix(p).is_some_and(|rest| rest.starts_with('-')))
+    };
+    match &port.app_protocol {
+        Some(protocol) => says(protocol),
+        None => says(&port.name),
+    }
+}
+
+fn is_http(port: &OriginPort) -> bool {
+    says(port, &["http", "http2", "h2c", "grpc", "grpc-web", "ws"])
+}
+
+fn is_tls(port: &OriginPort) -> bool {
+    says(port, &["https", "tls", "wss", "grpcs"])
+}

@@ -1,0 +1,7 @@
+//! Reads: this cluster's API server, the exporters' API servers, Secrets and DNS. Everything that
+//! is read becomes a small checked value of [`crate::core::model`] on entry.
+//!
+//! Nothing here writes to any cluster, and nothing here decides what is to be mirrored.
+
+pub mod text;
+pub mod wire;

@@ -1,0 +1,145 @@
+//! Objects as they come over the wire, read by total functions: whatever JSON an API server
+//! sends for an object, it becomes a value of [`crate::core::model`], a value that says why it
+//! cannot be understood, or nothing. One bad object never fails a page or a watch.
+//!
+//! [`Wire`] prunes an object while it is parsed, so that nothing but what is kept is ever held:
+//! a lean Service takes a tenth of a typed one.
+
+mod field;
+mod keep;
+mod local;
+mod remote;
+
+use std::{borrow::Cow, fmt::Debug};
+
+use kube::api::ObjectMeta;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::core::model::{
+    Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice,
+};
+
+pub use keep::Keep;
+pub use local::{ClusterNamespace, ServiceRanges};
+
+/// A remote Service.
+pub type OriginWire = Wire<Origin>;
+/// A remote EndpointSlice; one that says nothing of use becomes nothing.
+pub type RemoteSliceWire = Wire<Option<RemoteSlice>>;
+/// A remote Node.
+pub type RemoteNodeWire = Wire<RemoteNode>;
+/// A Service of this cluster.
+pub type LocalServiceWire = Wire<LocalService>;
+/// An EndpointSlice of this cluster.
+pub type LocalSliceWire = Wire<LocalSlice>;
+/// A Namespace of this cluster.
+pub type LocalNamespaceWire = Wire<ClusterNamespace>;
+/// A Node of this cluster.
+pub type LocalNodeWire = Wire<LocalNode>;
+/// A ServiceCIDR of this cluster.
+pub type ServiceRangesWire = Wire<ServiceRanges>;
+
+/// A model value that is read from objects of one kind.
+pub trait FromWire: Sized {
+    /// The kind of the objects: gives the URL.
+    type Kind: kube::Resource<DynamicType = ()>;
+    /// The fields that are kept while an object is parsed.
+    const KEEP: Keep;
+    /// Reads the pruned object; total.
+    fn from_wire(object: &Value) -> Self;
+}
+
+/// An object of the wire that has been read as a `T`.
+#[derive(Clone, Debug)]
+pub struct Wire<T> {
+    metadata: ObjectMeta,
+    model: T,
+}
+
+impl<T> Wire<T> {
+    /// The object's key and value; none without a legal namespace and name, which no API server
+    /// gives out.
+    #[must_use]
+    pub fn into_model(self) -> Option<(Key, T)> {
+        match (self.metadata.namespace, self.metadata.name) {
+            (Some(namespace), Some(name)) => Some((Key { namespace, name }, self.model)),
+            _ => None,
+        }
+    }
+
+    /// The same for objects of cluster scope: name and value.
+    #[must_use]
+    pub fn into_named(self) -> Option<(String, T)> {
+        self.metadata.name.map(|name| (name, self.model))
+    }
+
+    /// uid of the object; empty when it has none.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+}
+
+impl<T: FromWire> Wire<T> {
+    /// Reads an object that has been parsed already, pruned or not.
+    #[must_use]
+    pub fn from_value(object: &Value) -> Self {
+        Self {
+            metadata: metadata(object),
+            model: T::from_wire(object),
+        }
+    }
+}
+
+impl<'de, T: FromWire> Deserialize<'de> for Wire<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        keep::prune(T::KEEP, deserializer).map(|object| Self::from_value(&object))
+    }
+}
+
+impl<T: FromWire> kube::Resource for Wire<T> {
+    type DynamicType = ();
+    type Scope = <T::Kind as kube::Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Cow::Owned(T::Kind::kind(&()).into_owned())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Cow::Owned(T::Kind::group(&()).into_owned())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Cow::Owned(T::Kind::version(&()).into_owned())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Cow::Owned(T::Kind::plural(&()).into_owned())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What the watcher and keys need of an object's metadata. Names that Kubernetes does not allow
+/// are left out: they go into URLs and keys.
+fn metadata(object: &Value) -> ObjectMeta {
+    let meta = &object["metadata"];
+    let legal = |name: &str, fits: fn(&str) -> bool| {
+        meta[name].as_str().filter(|s| fits(s)).map(str::to_owned)
+    };
+    let text = |name: &str| meta[name].as_str().map(str::to_owned);
+    ObjectMeta {
+        name: legal("name", field::is_dns_subdomain),
+        namespace: legal("namespace", field::is_dns_label),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    }
+}

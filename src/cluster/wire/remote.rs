@@ -1,0 +1,316 @@
+//! Objects of an exporter: untrusted. What Kubernetes would not allow is refused with a reason.
+
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use serde_json::Value;
+
+use super::{FromWire, Keep, field};
+use crate::{
+    api::{GROUP, names},
+    core::model::{
+        AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint,
+        RemoteNode, RemoteSlice, SlicePort, SliceRole,
+    },
+};
+
+/// Most endpoints of a slice: what the API server allows (`maxEndpoints` of its validation).
+const MAX_ENDPOINTS: usize = 1000;
+/// Most addresses of one endpoint, of a load balancer or of a node that are kept. Kubernetes uses
+/// the first of an endpoint only.
+const MAX_ADDRESSES: usize = 64;
+/// Longest address or hostname that is kept (RFC 1035).
+const MAX_HOST: usize = 253;
+
+pub(super) const METADATA: Keep = Keep::Fields(&[
+    ("name", Keep::All),
+    ("namespace", Keep::All),
+    ("uid", Keep::All),
+    ("resourceVersion", Keep::All),
+    ("deletionTimestamp", Keep::All),
+    ("labels", Keep::All),
+    ("annotations", Keep::All),
+    ("ownerReferences", Keep::All),
+]);
+
+impl FromWire for Origin {
+    type Kind = Service;
+    const KEEP: Keep = Keep::Fields(&[
+        ("metadata", METADATA),
+        (
+            "spec",
+            Keep::Fields(&[
+                ("type", Keep::All),
+                ("clusterIP", Keep::All),
+                ("selector", Keep::All),
+                ("externalTrafficPolicy", Keep::All),
+                ("ports", Keep::All),
+            ]),
+        ),
+        (
+            "status",
+            Keep::Fields(&[("loadBalancer", Keep::Fields(&[("ingress", Keep::All)]))]),
+        ),
+    ]);
+
+    fn from_wire(object: &Value) -> Self {
+        let (meta, spec) = (&object["metadata"], &object["spec"]);
+        let checked = origin_checked(meta, spec);
+        let (kind, ports, malformed) = match checked {
+            Ok((kind, ports)) => (kind, ports, None),
+            Err(why) => (OriginType::ClusterIp, Vec::new(), Some(why)),
+        };
+        Self {
+            uid: meta["uid"].as_str().unwrap_or_default().to_owned(),
+            labels: field::labels(&meta["labels"]),
+            annotations: field::annotations(&meta["annotations"], may_be_copied),
+            kind,
+            ports,
+            has_selector: field::has_entries(&spec["selector"]),
+            ingress: ingress(&object["status"]["loadBalancer"]["ingress"]),
+            local_traffic: spec["externalTrafficPolicy"] == "Local",
+            malformed,
+        }
+    }
+}
+
+/// Annotations of Kubernetes' own groups and of ours are never copied and by far the largest: they
+/// are not even kept.
+fn may_be_copied(key: &str) -> bool {
+    let group = key.split_once('/').map_or("", |(group, _)| group);
+    !["kubernetes.io", "k8s.io", GROUP]
+        .iter()
+        .any(|never| group.ends_with(never))
+}
+
+fn origin_checked(meta: &Value, spec: &Value) -> Result<(OriginType, Vec<OriginPort>), String> {
+    if field::text(&meta["uid"]).is_none() {
+        return Err("metadata.uid is missing".to_owned());
+    }
+    Ok((origin_type(spec)?, origin_ports(&spec["ports"])?))
+}
+
+fn origin_type(spec: &Value) -> Result<OriginType, String> {
+    match &spec["type"] {
+        Value::Null => Ok(cluster_ip(spec)),
+        Value::String(s) if s == "ClusterIP" => Ok(cluster_ip(spec)),
+        Value::String(s) if s == "NodePort" => Ok(OriginType::NodePort),
+        Value::String(s) if s == "LoadBalancer" => Ok(OriginType::LoadBalancer),
+        Value::String(s) if s == "ExternalName" => Ok(OriginType::ExternalName),
+        other => Err(format!(
+            "spec.type is {}, not a type of Service",
+            field::show(other)
+        )),
+    }
+}
+
+fn cluster_ip(spec: &Value) -> OriginType {
+    if spec["clusterIP"] == "None" {
+        OriginType::Headless
+    } else {
+        OriginType::ClusterIp
+    }
+}
+
+fn origin_ports(list: &Value) -> Result<Vec<OriginPort>, String> {
+    let ports = field::ports(list, "spec.ports")?;
+    if ports.len() > 1 && ports.iter().any(|p| p.name.is_empty()) {
+        return Err("spec.ports has several entries and one of them has no name".to_owned());
+    }
+    if let Some((port, protocol)) = field::twice(ports.iter().map(|p| (p.port, p.protocol))) {
+        return Err(format!("spec.ports has {port}/{} twice", protocol.as_str()));
+    }
+    ports
+        .into_iter()
+        .zip(field::list(list))
+        .map(|(port, value)| origin_port(port, value))
+        .collect()
+}
+
+fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
+    let SlicePort {
+        name,
+        port,
+        protocol,
+        app_protocol,
+    } = port;
+    let node_port = match &value["nodePort"] {
+        Value::Null => None,
+        Value::Number(n) if n.as_u64() == Some(0) => None,
+        number => match field::port_number(number) {
+            Some(number) => Some(number),
+            None => {
+                return Err(format!(
+                    "the nodePort of port {port} is {}, not a port number",
+                    field::show(number)
+                ));
+            }
+        },
+    };
+    Ok(OriginPort {
+        name,
+        port,
+        protocol,
+        app_protocol,
+        node_port,
+    })
+}
+
+fn ingress(list: &Value) -> Vec<Ingress> {
+    let host = |value: &Value| {
+        field::text(value)
+            .filter(|s| s.len() <= MAX_HOST)
+            .map(str::to_owned)
+    };
+    let one = |entry: &Value| {
+        host(&entry["ip"])
+            .map(Ingress::Ip)
+            .or_else(|| host(&entry["hostname"]).map(Ingress::Hostname))
+    };
+    field::list(list)
+        .iter()
+        .filter_map(one)
+        .take(MAX_ADDRESSES)
+        .collect()
+}
+
+/// Slices that name no Service, or have an address type that nobody knows, say nothing of use.
+impl FromWire for Option<RemoteSlice> {
+    type Kind = EndpointSlice;
+    const KEEP: Keep = Keep::Fields(&[
+        ("metadata", METADATA),
+        ("addressType", Keep::All),
+        ("ports", Keep::All),
+        (
+            "endpoints",
+            Keep::Fields(&[
+                ("addresses", Keep::All),
+                ("conditions", Keep::All),
+                ("hostname", Keep::All),
+                ("nodeName", Keep::All),
+            ]),
+        ),
+    ]);
+
+    fn from_wire(object: &Value) -> Self {
+        let meta = &object["metadata"];
+        let address_type = match object["addressType"].as_str()? {
+            "FQDN" => AddressType::Fqdn,
+            other => AddressType::Ip(Family::parse(other)?),
+        };
+        let endpoints = field::list(&object["endpoints"]);
+        let usable = endpoints.len() <= MAX_ENDPOINTS;
+        let trigger_time = meta["annotations"][names::TRIGGER_TIME_ANNOTATION].as_str();
+        Some(RemoteSlice {
+            role: slice_role(meta)?,
+            address_type,
+            ports: field::ports(&object["ports"], "ports")
+                .ok()
+                .filter(|_| usable)
+                .unwrap_or_default(),
+            endpoints: if usable {
+                endpoints.iter().map(endpoint).collect()
+            } else {
+                Vec::new()
+            },
+            trigger_time: trigger_time
+                .filter(|t| t.len() <= 64 && t.parse::<jiff::Timestamp>().is_ok())
+                .map(str::to_owned),
+        })
+    }
+}
+
+fn slice_role(meta: &Value) -> Option<SliceRole> {
+    let label = |name: &str| {
+        meta["labels"][name]
+            .as_str()
+            .filter(|s| field::is_dns_subdomain(s))
+            .map(str::to_owned)
+    };
+    if meta["labels"][names::SLICE_MANAGED_BY_LABEL] != names::PUBLISHED_MANAGER {
+        return Some(SliceRole::Pods {
+            service: label(names::SERVICE_NAME_LABEL)?,
+        });
+    }
+    let note = |name: &str| field::text(&meta["annotations"][name]).map(str::to_owned);
+    let hostnames = note(names::HOSTNAMES_ANNOTATION).unwrap_or_default();
+    Some(SliceRole::Published(Box::new(Published {
+        service: label(names::PUBLISHED_SERVICE_LABEL)?,
+        binding: label(names::PUBLISHED_BINDING_LABEL)?,
+        contract: note(names::CONTRACT_ANNOTATION).unwrap_or_default(),
+        routing: note(names::ROUTING_ANNOTATION).unwrap_or_default(),
+        hostnames: split_hostnames(&hostnames),
+        port_lease: note(names::PORT_LEASE_ANNOTATION),
+        identity: note(names::GATEWAY_IDENTITY_ANNOTATION),
+    })))
+}
+
+fn split_hostnames(list: &str) -> Vec<String> {
+    let names = list
+        .split(',')
+        .map(str::trim)
+        .filter(|s| !s.is_empty() && s.len() <= MAX_HOST);
+    names.take(MAX_ADDRESSES).map(str::to_owned).collect()
+}
+
+fn endpoint(value: &Value) -> RemoteEndpoint {
+    let addresses = field::list(&value["addresses"])
+        .iter()
+        .filter_map(field::text);
+    let name = |field: &Value, fits: fn(&str) -> bool| {
+        field.as_str().filter(|s| fits(s)).map(str::to_owned)
+    };
+    RemoteEndpoint {
+        addresses: addresses
+            .filter(|s| s.len() <= MAX_HOST)
+            .take(MAX_ADDRESSES)
+            .map(str::to_owned)
+            .collect(),
+        readiness: field::readiness(&value["conditions"]),
+        hostname: name(&value["hostname"], field::is_dns_label),
+        node: name(&value["nodeName"], field::is_dns_subdomain),
+    }
+}
+
+impl FromWire for RemoteNode {
+    type Kind = Node;
+    const KEEP: Keep = Keep::Fields(&[
+        ("metadata", METADATA),
+        ("spec", Keep::Fields(&[("unschedulable", Keep::All)])),
+        (
+            "status",
+            Keep::Fields(&[
+                ("addresses", Keep::All),
+                (
+                    "conditions",
+                    Keep::Fields(&[("type", Keep::All), ("status", Keep::All)]),
+                ),
+            ]),
+        ),
+    ]);
+
+    fn from_wire(object: &Value) -> Self {
+        let status = &object["status"];
+        let ready = field::list(&status["conditions"])
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let of = |kind: &str| -> Vec<String> {
+            let addresses = field::list(&status["addresses"])
+                .iter()
+                .filter(|a| a["type"] == kind);
+            let texts = addresses
+                .filter_map(|a| field::text(&a["address"]))
+                .filter(|s| s.len() <= MAX_HOST);
+            texts.take(MAX_ADDRESSES).map(str::to_owned).collect()
+        };
+        Self {
+            usable: ready && object["spec"]["unschedulable"] != true,
+            external: of("ExternalIP"),
+            internal: of("InternalIP"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

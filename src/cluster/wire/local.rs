@@ -16,7 +16,7 @@ use crate::{
     api::{GROUP, names},
     core::model::{
         Family, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map,
-        MirrorEndpoint, MirrorState, MirroredCondition, SliceBody, SlicePort,
+        MirrorEndpoint, MirrorState, MirroredCondition, SliceBody,
     },
 };
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::super::{LocalNodeWire, LocalServiceWire, LocalSliceWire, Wire};
 use super::*;
-use crate::core::model::{Key, Protocol, Readiness};
+use crate::core::model::{Key, Protocol, Readiness, SlicePort};
 
 fn read<T: FromWire>(object: &Value) -> Wire<T> {
     serde_json::from_str(&object.to_string()).unwrap()

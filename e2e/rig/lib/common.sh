@@ -3,6 +3,8 @@
 # processes are recorded. Sourcing it changes nothing on the machine.
 set -euo pipefail
 shopt -s inherit_errexit nullglob
+# Containers run as other users, who must be able to read what is made for them.
+umask 022
 
 RIG_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 RIG_CACHE=${HELIOSTAT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/heliostat}

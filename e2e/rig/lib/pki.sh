@@ -35,7 +35,8 @@ current-context: $NAME
 YAML
 }
 
-make_pki() {
+# In a shell of its own, for its folder and umask.
+make_pki() (
   local usage='extendedKeyUsage=serverAuth,clientAuth' user
   local host=kubernetes.default.svc
   cd "$DIR/pki"
@@ -53,4 +54,4 @@ make_pki() {
   certificate kube-proxy /CN=system:kube-proxy "$usage"
   certificate kubelet "/O=system:nodes/CN=system:node:$NAME" "$usage" "subjectAltName=DNS:$NAME,IP:$NODE_IP${NODE_IP6:+,IP:$NODE_IP6}"
   for user in kube-scheduler kube-proxy kubelet; do kubeconfig "$user" "$user.kubeconfig"; done
-}
+)

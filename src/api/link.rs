@@ -7,7 +7,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::{EXPORT_LABEL, EXPORT_VALUE};
+use super::{
+    names::{EXPORT_LABEL, EXPORT_VALUE},
+    schema,
+};
 
 /// The selector in force where none is written: Services that consent to their export.
 #[must_use]
@@ -32,6 +35,13 @@ pub fn export_selector() -> LabelSelector {
     category = "heliostat",
     status = "ClusterLinkStatus",
     derive = "PartialEq",
+    label("app.kubernetes.io/name", "heliostat"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether the remote's state is known"),
+    printcolumn(name = "Connected", type_ = "string", json_path = ".status.conditions[?(@.type==\"Connected\")].status", description = "Whether the remote answers"),
+    printcolumn(name = "Services", type_ = "integer", json_path = ".status.services.mirrored", description = "How many mirrors there are"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "How old the object is"),
+    validation = Rule::new(schema::LINK_NAME.0).message(schema::LINK_NAME.1),
     doc = "ClusterLink links this cluster (the importer) to another one (the exporter): what is read there, and who may use it here. Its name is the suffix of the mirrors' names."
 )]
 #[serde(rename_all = "camelCase")]
@@ -53,7 +63,7 @@ pub struct ClusterLinkSpec {
     #[serde(default = "yes")]
     pub namespace_sameness: bool,
 
-    /// The uid of the remote cluster's kube-system namespace. `heliostat link` writes it; if
+    /// The uid of the remote cluster's kube-system namespace. heliostat link writes it; if
     /// absent, the one found at first contact is pinned in status. While another cluster answers,
     /// everything is frozen (RemoteIdentityChanged); changing this value is the only way to
     /// acknowledge a rebuilt cluster.
@@ -62,6 +72,7 @@ pub struct ClusterLinkSpec {
         rename = "clusterUID",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(schema_with = "schema::uid")]
     pub cluster_uid: Option<String>,
 
     /// What happens when the state of the remote cluster has been unknown for long.
@@ -103,19 +114,28 @@ pub struct ClusterLinkSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
 
     /// The key in it that holds the kubeconfig. Default kubeconfig.
     #[serde(default = "default_secret_key")]
+    #[schemars(schema_with = "schema::secret_key")]
     pub key: String,
 }
 
 /// What a link may see.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        (
+            "!(self.matchAll && has(self.selector))",
+            "selector and matchAll: true exclude each other: leave one of them out",
+        ),
+    ])))]
 pub struct LinkServices {
     /// Labels that a remote Service must have. Default: heliostat.dev/export: "true".
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
     pub selector: Option<LabelSelector>,
 
     /// Every Service, whether its owner labelled it for export or not; instead of a selector.
@@ -126,6 +146,7 @@ pub struct LinkServices {
     /// The remote namespaces to watch. Default: all, with one watch over the whole cluster. With a
     /// list there is one watch for each, so that a Role in each suffices over there.
     #[serde(default)]
+    #[schemars(schema_with = "schema::namespaces")]
     pub namespaces: Vec<String>,
 }
 
@@ -145,6 +166,12 @@ impl LinkServices {
 /// Whose MirrorPolicies may use a link.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+        (
+            "(self.from == 'Selector') == has(self.selector)",
+            "selector is required with from: Selector, and allowed with no other value",
+        ),
+    ])))]
 pub struct AllowedNamespaces {
     /// Same (default): only policies in the controller's own namespace. All: policies of every
     /// namespace. Selector: policies in the namespaces that the selector picks.
@@ -153,6 +180,7 @@ pub struct AllowedNamespaces {
 
     /// Labels that a namespace must have; with from: Selector, and only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
     pub selector: Option<LabelSelector>,
 }
 
@@ -180,6 +208,7 @@ pub struct OnLoss {
 
     /// How long the remote's state must have been unknown, as a Go duration (30s, 5m, 1h30m).
     /// Default 5m. The clock stands still while the link is suspended.
+    #[schemars(schema_with = "schema::seconds")]
     pub after: String,
 }
 
@@ -212,9 +241,11 @@ pub enum LossAction {
 pub struct DeletionGuard {
     /// Deletions up to this percentage of the link's mirrors pass. Default 30; 100 switches the
     /// guard off.
+    #[schemars(schema_with = "schema::int::<0, 100>")]
     pub max_percent: u32,
 
     /// Deletions up to this number pass, whatever the percentage. Default 5.
+    #[schemars(schema_with = "schema::int::<0, 100_000>")]
     pub min_count: u32,
 }
 
@@ -245,9 +276,11 @@ pub enum DeletionPolicy {
 pub struct AddressRules {
     /// Ranges (CIDR) within this cluster's own pod, service and node ranges that are accepted
     /// nevertheless. It lifts that refusal only; other addresses need no entry here. Default none.
+    #[schemars(schema_with = "schema::cidrs")]
     pub allow: Vec<String>,
 
     /// Ranges (CIDR) that are never accepted, whatever allow says. Default none.
+    #[schemars(schema_with = "schema::cidrs")]
     pub deny: Vec<String>,
 }
 
@@ -257,9 +290,11 @@ pub struct AddressRules {
 pub struct Limits {
     /// The most Services that are mirrored over this link; those beyond are skipped with
     /// QuotaExceeded, the ones already mirrored coming first. Default 10000.
+    #[schemars(schema_with = "schema::int::<1, 100_000>")]
     pub services: u32,
 
     /// The most endpoints that a mirror takes over from its origin. Default 1000.
+    #[schemars(schema_with = "schema::int::<1, 10_000>")]
     pub endpoints_per_service: u32,
 }
 
@@ -275,14 +310,18 @@ impl Default for Limits {
 /// How gateway addresses are probed: by opening a TCP connection.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::PROBE_TIMEOUT])))]
 pub struct Probe {
     /// Time from one probe of an address to the next, as a Go duration. Default 10s.
+    #[schemars(schema_with = "schema::seconds")]
     pub period: String,
 
     /// How long a probe waits for an answer, as a Go duration. Default 2s.
+    #[schemars(schema_with = "schema::tenths")]
     pub timeout: String,
 
     /// After how many failed probes in a row an address counts as unreachable. Default 3.
+    #[schemars(schema_with = "schema::int::<1, 100>")]
     pub failure_threshold: u32,
 
     /// Switches probing off. Default false.
@@ -306,24 +345,29 @@ impl Default for Probe {
 pub struct ClusterLinkStatus {
     /// The generation of the spec that this status speaks of; -1 before the controller has seen it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
 
     /// Ready, Accepted, CredentialsValid, Connected and Synced; Reachable while gateway addresses
     /// are probed; DeletionHeld while deletions are held back; Stalled and Reconciling only while
     /// True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
     /// The uid of the remote cluster's kube-system namespace, as found.
     #[serde(rename = "clusterUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::told_name")]
     pub cluster_uid: Option<String>,
 
     /// The version that the remote API server tells.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::told_name")]
     pub server_version: Option<String>,
 
     /// When the client certificate or token in the kubeconfig runs out, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
     pub credentials_expire_at: Option<Time>,
 
     /// How many Services there are over this link, over all policies.
@@ -332,14 +376,17 @@ pub struct ClusterLinkStatus {
 
     /// The gateway addresses in use, at most 32.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = super::MAX_LISTED, "x-kubernetes-list-type" = "atomic"))]
     pub gateways: Vec<GatewayStatus>,
 
     /// When the link last came into sync; it moves only when Synced turns True.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
     pub last_sync_time: Option<Time>,
 
     /// The value of the annotation heliostat.dev/reconcile-requested-at that was last acted upon.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::told_text")]
     pub last_handled_reconcile_at: Option<String>,
 }
 
@@ -348,12 +395,16 @@ pub struct ClusterLinkStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct LinkServiceCounts {
     /// Remote Services that the link sees.
+    #[schemars(schema_with = "schema::count")]
     pub seen: u32,
     /// Mirrors that exist for them.
+    #[schemars(schema_with = "schema::count")]
     pub mirrored: u32,
     /// Services that a policy matches but that can't be mirrored; the policies' failures say why.
+    #[schemars(schema_with = "schema::count")]
     pub skipped: u32,
     /// Services whose mirror's name is somebody else's.
+    #[schemars(schema_with = "schema::count")]
     pub conflicted: u32,
 }
 
@@ -362,8 +413,10 @@ pub struct LinkServiceCounts {
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayStatus {
     /// The GatewayBinding that it comes from.
+    #[schemars(schema_with = "schema::told_name")]
     pub binding: String,
     /// The IP address or hostname.
+    #[schemars(schema_with = "schema::told_name")]
     pub address: String,
     /// Whether the last probes came through; absent before the first and while probing is off.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,10 +21,7 @@ fn crds() -> Vec<CustomResourceDefinition> {
 }
 
 fn schema(kind: &str) -> Value {
-    let crd = crds()
-        .into_iter()
-        .find(|crd| crd.spec.names.kind == kind)
-        .unwrap();
+    let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
     let crd = serde_json::to_value(crd).unwrap();
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
@@ -54,14 +51,8 @@ fn offenders(good: impl Fn(&Value, bool) -> bool) -> Vec<String> {
         let root = schema(kind);
         let mut found = Vec::new();
         below(kind, &root, &mut found);
-        assert!(
-            found.len() > 30,
-            "{kind} has too few fields: {}",
-            found.len()
-        );
-        let bad = found
-            .into_iter()
-            .filter(|((_, schema), is_field)| !good(schema, *is_field));
+        assert!(found.len() > 30, "{kind} has too few fields: {}", found.len());
+        let bad = found.into_iter().filter(|((_, schema), is_field)| !good(schema, *is_field));
         paths.extend(bad.map(|((path, _), _)| path));
     }
     paths
@@ -104,11 +95,7 @@ fn yaml_reads_back_as_what_was_printed() {
 fn each_is_under_150_kib() {
     for crd in crds() {
         let bytes = serde_json::to_vec(&crd).unwrap().len();
-        assert!(
-            bytes < 150 * 1024,
-            "{} has {bytes} bytes",
-            crd.spec.names.plural
-        );
+        assert!(bytes < 150 * 1024, "{} has {bytes} bytes", crd.spec.names.plural);
     }
 }
 
@@ -118,23 +105,16 @@ fn every_field_is_described() {
         let text = schema["description"].as_str().unwrap_or_default();
         !is_field || (text.len() > 3 && text.ends_with('.') && !text.contains('`'))
     });
-    assert_eq!(
-        undescribed,
-        Vec::<String>::new(),
-        "fields without a text for kubectl explain"
-    );
+    assert_eq!(undescribed, Vec::<String>::new(), "fields without a text for kubectl explain");
 }
 
 #[test]
 fn every_list_map_string_and_number_is_bounded() {
     let unbounded = offenders(|schema, _| match schema["type"].as_str() {
-        Some("array") => {
-            schema["maxItems"].is_u64() && schema["x-kubernetes-list-type"].is_string()
-        }
+        Some("array") => schema["maxItems"].is_u64() && schema["x-kubernetes-list-type"].is_string(),
         Some("string") => schema["maxLength"].is_u64() || schema["enum"].is_array(),
         Some("integer") => {
-            schema["minimum"].is_number()
-                && (schema["maximum"].is_number() || schema["format"] == "int64")
+            schema["minimum"].is_number() && (schema["maximum"].is_number() || schema["format"] == "int64")
         }
         Some("object") => schema["properties"].is_object() || schema["maxProperties"].is_u64(),
         Some("boolean") => true,
@@ -148,8 +128,7 @@ fn every_list_map_string_and_number_is_bounded() {
 fn nothing_is_nullable_or_of_an_unknown_format() {
     let bad = offenders(|schema, _| {
         let format = schema["format"].as_str();
-        schema.get("nullable").is_none()
-            && matches!(format, None | Some("int32" | "int64" | "date-time"))
+        schema.get("nullable").is_none() && matches!(format, None | Some("int32" | "int64" | "date-time"))
     });
     assert_eq!(bad, Vec::<String>::new());
 }
@@ -158,11 +137,7 @@ fn nothing_is_nullable_or_of_an_unknown_format() {
 fn every_rule_has_a_message_for_humans() {
     let mut seen = 0;
     let mut check = |schema: &Value| {
-        for rule in schema["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().unwrap_or_default();
             assert!(message.len() > 15 && !message.contains("self."), "{rule}");
             seen += 1;
@@ -181,44 +156,21 @@ fn every_rule_has_a_message_for_humans() {
 #[test]
 fn names_columns_and_the_first_status_are_as_designed() {
     for (crd, short, scope, columns, wide) in [
-        (
-            0,
-            "hlink",
-            "Cluster",
-            "Ready Connected Services Age",
-            "Reason",
-        ),
-        (
-            1,
-            "hmirror",
-            "Namespaced",
-            "Ready Mirrored Skipped Age",
-            "Reason",
-        ),
-        (
-            2,
-            "hgw",
-            "Cluster",
-            "Ready Routing Address Programmed Age",
-            "Reason",
-        ),
+        (0, "hlink", "Cluster", "Ready Connected Services Age", "Reason"),
+        (1, "hmirror", "Namespaced", "Ready Mirrored Skipped Age", "Reason"),
+        (2, "hgw", "Cluster", "Ready Routing Address Programmed Age", "Reason"),
     ] {
         let crd = &crds()[crd];
         assert_eq!(crd.spec.group, api::GROUP);
         assert_eq!(crd.spec.scope, scope);
         assert_eq!(crd.spec.names.short_names, Some(vec![short.to_owned()]));
-        assert_eq!(
-            crd.spec.names.categories,
-            Some(vec!["heliostat".to_owned()])
-        );
+        assert_eq!(crd.spec.names.categories, Some(vec!["heliostat".to_owned()]));
         let version = &crd.spec.versions[0];
         assert_eq!(version.name, api::VERSION);
         assert!(version.subresources.as_ref().unwrap().status.is_some());
         let printed = version.additional_printer_columns.as_ref().unwrap();
         let of = |priority: i32| {
-            let names = printed
-                .iter()
-                .filter(|c| c.priority.unwrap_or(0) == priority);
+            let names = printed.iter().filter(|c| c.priority.unwrap_or(0) == priority);
             names.map(|c| c.name.as_str()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!((of(0).as_str(), of(1).as_str()), (columns, wide));
@@ -252,11 +204,7 @@ fn defaults_agree<T: Serialize + DeserializeOwned>(kind: &str, field: &str, writ
     let mut filled = written.clone();
     fill_defaults(&mut filled, schema);
     let read: T = serde_json::from_value(written.clone()).unwrap();
-    assert_eq!(
-        serde_json::to_value(&read).unwrap(),
-        filled,
-        "{kind} {written}"
-    );
+    assert_eq!(serde_json::to_value(&read).unwrap(), filled, "{kind} {written}");
 }
 
 #[test]
@@ -282,9 +230,7 @@ fn serde_and_the_schema_have_the_same_defaults() {
     for spec in [
         json!({"routing": "SNI", "import": {"linkRef": {"name": "east"}, "addresses": [{"value": "203.0.113.10"}], "port": 443}}),
         export(json!({"gatewayAPI": {"gatewayRef": object}})),
-        export(
-            json!({"traefik": {"serviceRef": object, "entryPoints": [{"name": "h1", "port": 20001}]}}),
-        ),
+        export(json!({"traefik": {"serviceRef": object, "entryPoints": [{"name": "h1", "port": 20001}]}})),
         export(json!({"emissary": {"serviceRef": object}})),
         export(json!({"gloo": {"serviceRef": object}})),
         export(json!({"envoy": {}})),
@@ -298,18 +244,9 @@ fn serde_and_the_schema_have_the_same_defaults() {
 /// A merge patch of a status must not carry nulls or invent values.
 #[test]
 fn an_empty_status_is_empty() {
-    assert_eq!(
-        serde_json::to_value(ClusterLinkStatus::default()).unwrap(),
-        json!({})
-    );
-    assert_eq!(
-        serde_json::to_value(MirrorPolicyStatus::default()).unwrap(),
-        json!({})
-    );
-    assert_eq!(
-        serde_json::to_value(GatewayBindingStatus::default()).unwrap(),
-        json!({})
-    );
+    assert_eq!(serde_json::to_value(ClusterLinkStatus::default()).unwrap(), json!({}));
+    assert_eq!(serde_json::to_value(MirrorPolicyStatus::default()).unwrap(), json!({}));
+    assert_eq!(serde_json::to_value(GatewayBindingStatus::default()).unwrap(), json!({}));
     for kind in ["ClusterLink", "MirrorPolicy", "GatewayBinding"] {
         let mut status = json!({});
         fill_defaults(&mut status, &schema(kind)["properties"]["status"]);

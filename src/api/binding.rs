@@ -90,9 +90,7 @@ pub struct GatewayBindingSpec {
 }
 
 /// How a gateway tells services apart.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Routing {
     /// Each service port has a port of its own on the gateway.
     Port,
@@ -267,9 +265,7 @@ pub struct TraefikEntryPoint {
 }
 
 /// The protocol of an entry point.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum EntryPointProtocol {
     /// TCP.
@@ -297,9 +293,7 @@ pub struct EnvoyProvider {
 }
 
 /// The type of the Service in front of Heliostat's own gateway.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EnvoyServiceType {
     /// A load balancer in front of it.
     #[default]
@@ -355,18 +349,12 @@ pub struct PortRange {
 
 impl Default for PortRange {
     fn default() -> Self {
-        Self {
-            from: 20_000,
-            to: 27_999,
-            lease: "24h".to_owned(),
-        }
+        Self { from: 20_000, to: 27_999, lease: "24h".to_owned() }
     }
 }
 
 /// Whether plaintext may answer on a public address.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exposure {
     /// It may not.
     #[default]
@@ -496,9 +484,7 @@ pub struct PortCounts {
 }
 
 /// Something that could not be programmed.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BindingFailure {
     /// The Service's namespace.

@@ -225,9 +225,6 @@ mod tests {
     fn conditions_are_declared_in_the_order_of_a_status() {
         assert!(ConditionType::ALL.is_sorted());
         assert_eq!(ConditionType::ALL.first(), Some(&ConditionType::Stalled));
-        assert_eq!(
-            ConditionType::ALL.last(),
-            Some(&ConditionType::DeletionHeld)
-        );
+        assert_eq!(ConditionType::ALL.last(), Some(&ConditionType::DeletionHeld));
     }
 }

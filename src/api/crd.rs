@@ -22,14 +22,7 @@ pub enum CrdError {
 /// # Errors
 /// [`CrdError::Schema`].
 pub fn crds() -> Result<Vec<CustomResourceDefinition>, CrdError> {
-    [
-        ClusterLink::crd(),
-        MirrorPolicy::crd(),
-        GatewayBinding::crd(),
-    ]
-    .into_iter()
-    .map(finish)
-    .collect()
+    [ClusterLink::crd(), MirrorPolicy::crd(), GatewayBinding::crd()].into_iter().map(finish).collect()
 }
 
 /// What the derive can't say: see [`schema::finish`]; and a status that says, before the
@@ -71,9 +64,7 @@ fn whole_numbers(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            let whole = number
-                .as_f64()
-                .filter(|n| n.fract() == 0.0 && n.abs() < 9e15);
+            let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15);
             if let (true, Some(whole)) = (number.is_f64(), whole) {
                 *value = json!(whole as i64);
             }

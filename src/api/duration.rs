@@ -69,16 +69,12 @@ fn part<'a>(text: &'a str, whole: &str) -> Result<(u128, &'a str), DurationError
     if integer.is_empty() && fraction.is_empty() {
         return Err(DurationError::Number(whole.to_owned()));
     }
-    let end = rest
-        .find(|c: char| c == '.' || c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (name, rest) = rest.split_at(end);
     let unit = unit(name).ok_or_else(|| DurationError::Unit(whole.to_owned()))?;
     let mut nanoseconds: u128 = 0;
     for digit in integer.bytes() {
-        nanoseconds = nanoseconds
-            .saturating_mul(10)
-            .saturating_add(u128::from(digit - b'0'));
+        nanoseconds = nanoseconds.saturating_mul(10).saturating_add(u128::from(digit - b'0'));
     }
     let mut place = unit * FRACTION_SCALE;
     let mut scaled = 0;
@@ -86,17 +82,13 @@ fn part<'a>(text: &'a str, whole: &str) -> Result<(u128, &'a str), DurationError
         place /= 10;
         scaled += place * u128::from(digit - b'0');
     }
-    let nanoseconds = nanoseconds
-        .saturating_mul(unit)
-        .saturating_add(scaled / FRACTION_SCALE);
+    let nanoseconds = nanoseconds.saturating_mul(unit).saturating_add(scaled / FRACTION_SCALE);
     Ok((nanoseconds, rest))
 }
 
 /// The leading ASCII digits of `text`, and the rest.
 fn digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -148,11 +140,7 @@ mod tests {
             ("9223372036854775.807us", i64::MAX.unsigned_abs()),
             ("0.9223372036854775807ns", 0),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_nanos(nanoseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
         }
     }
 

@@ -16,10 +16,7 @@ use super::{
 #[must_use]
 pub fn export_selector() -> LabelSelector {
     LabelSelector {
-        match_labels: Some(BTreeMap::from([(
-            EXPORT_LABEL.to_owned(),
-            EXPORT_VALUE.to_owned(),
-        )])),
+        match_labels: Some(BTreeMap::from([(EXPORT_LABEL.to_owned(), EXPORT_VALUE.to_owned())])),
         match_expressions: None,
     }
 }
@@ -67,11 +64,7 @@ pub struct ClusterLinkSpec {
     /// absent, the one found at first contact is pinned in status. While another cluster answers,
     /// everything is frozen (RemoteIdentityChanged); changing this value is the only way to
     /// acknowledge a rebuilt cluster.
-    #[serde(
-        default,
-        rename = "clusterUID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "clusterUID", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::uid")]
     pub cluster_uid: Option<String>,
 
@@ -185,9 +178,7 @@ pub struct AllowedNamespaces {
 }
 
 /// Which namespaces are meant.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NamespacesFrom {
     /// The controller's own namespace only.
     #[default]
@@ -214,17 +205,12 @@ pub struct OnLoss {
 
 impl Default for OnLoss {
     fn default() -> Self {
-        Self {
-            action: LossAction::default(),
-            after: "5m".to_owned(),
-        }
+        Self { action: LossAction::default(), after: "5m".to_owned() }
     }
 }
 
 /// What is done to the mirrors of a lost link.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LossAction {
     /// They stay as they are.
     #[default]
@@ -251,17 +237,12 @@ pub struct DeletionGuard {
 
 impl Default for DeletionGuard {
     fn default() -> Self {
-        Self {
-            max_percent: 30,
-            min_count: 5,
-        }
+        Self { max_percent: 30, min_count: 5 }
     }
 }
 
 /// What becomes of the mirrors when their link is deleted.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionPolicy {
     /// Kubernetes deletes them.
     #[default]
@@ -300,10 +281,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            services: 10_000,
-            endpoints_per_service: 1_000,
-        }
+        Self { services: 10_000, endpoints_per_service: 1_000 }
     }
 }
 
@@ -330,12 +308,7 @@ pub struct Probe {
 
 impl Default for Probe {
     fn default() -> Self {
-        Self {
-            period: "10s".to_owned(),
-            timeout: "2s".to_owned(),
-            failure_threshold: 3,
-            disabled: false,
-        }
+        Self { period: "10s".to_owned(), timeout: "2s".to_owned(), failure_threshold: 3, disabled: false }
     }
 }
 

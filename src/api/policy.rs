@@ -113,9 +113,7 @@ pub struct PolicyServices {
 }
 
 /// A way into the exporter.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
     /// Through a gateway, by a binding.
     Gateway,
@@ -225,9 +223,7 @@ pub struct PolicyServiceCounts {
 }
 
 /// Something that could not be mirrored, or only in part.
-#[derive(
-    JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord,
-)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyFailure {
     /// The ClusterLink.

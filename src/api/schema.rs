@@ -34,19 +34,11 @@ const NAMESPACE_OR_ALL: Rule = (
     "must be the name of a namespace, or \"*\" for all but kube-*",
 );
 const DNS_SUBDOMAIN: Rule = (
-    concat!(
-        "self.matches('^",
-        dns_label!(),
-        "([.]",
-        dns_label!(),
-        ")*$')"
-    ),
+    concat!("self.matches('^", dns_label!(), "([.]", dns_label!(), ")*$')"),
     "must be a DNS name: labels of lower-case letters, digits and '-', separated by '.'",
 );
-const SECRET_KEY: Rule = (
-    "self.matches('^[-._a-zA-Z0-9]+$')",
-    "must be a key of a Secret: letters, digits, '-', '_' and '.'",
-);
+const SECRET_KEY: Rule =
+    ("self.matches('^[-._a-zA-Z0-9]+$')", "must be a key of a Secret: letters, digits, '-', '_' and '.'");
 const UID: Rule = (
     "self.matches('^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$')",
     "must be a uid, as `kubectl get namespace kube-system -o jsonpath={.metadata.uid}` prints it",
@@ -55,26 +47,11 @@ const DURATION: Rule = (
     concat!("self.matches('", go_duration!(), "')"),
     "must be a duration: numbers with the units ms, s, m or h, such as 30s, 5m or 1h30m",
 );
-const DURATION_FROM_1S: Rule = (
-    concat!(
-        "!self.matches('",
-        go_duration!(),
-        "') || duration(self) >= duration('1s')"
-    ),
-    "must be at least 1s",
-);
-const DURATION_FROM_100MS: Rule = (
-    concat!(
-        "!self.matches('",
-        go_duration!(),
-        "') || duration(self) >= duration('100ms')"
-    ),
-    "must be at least 100ms",
-);
-const CIDR: Rule = (
-    "isCIDR(self)",
-    "must be an IP range, such as 10.0.0.0/8 or fd00::/8",
-);
+const DURATION_FROM_1S: Rule =
+    (concat!("!self.matches('", go_duration!(), "') || duration(self) >= duration('1s')"), "must be at least 1s");
+const DURATION_FROM_100MS: Rule =
+    (concat!("!self.matches('", go_duration!(), "') || duration(self) >= duration('100ms')"), "must be at least 100ms");
+const CIDR: Rule = ("isCIDR(self)", "must be an IP range, such as 10.0.0.0/8 or fd00::/8");
 const ADDRESS: Rule = (
     concat!(
         "isIP(self) || (self.matches('^",
@@ -105,10 +82,8 @@ const COPIED_KEY: Rule = (
     "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[*]|([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$')",
     "must be a key such as team or example.com/team, or example.com/* for all keys of a group",
 );
-const HAS_SERVICE: Rule = (
-    "self.contains('{service}')",
-    "must contain {service}, or all services would get the same name",
-);
+const HAS_SERVICE: Rule =
+    ("self.contains('{service}')", "must contain {service}, or all services would get the same name");
 const MIRROR_NAME: Rule = (
     "self.replace('{service}', '').replace('{namespace}', '').replace('{link}', '').matches('^[-a-z0-9]*$')",
     "may hold only lower-case letters, digits, '-' and the variables {service}, {namespace} and {link}",
@@ -147,10 +122,7 @@ const LABEL_OPERATOR: Rule = (
     "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
     "values are required with the operators In and NotIn, and allowed with no other",
 );
-const UNIQUE: Rule = (
-    "self.all(x, self.exists_one(y, x == y))",
-    "must not hold an entry twice",
-);
+const UNIQUE: Rule = ("self.all(x, self.exists_one(y, x == y))", "must not hold an entry twice");
 
 /// Of a [`super::link::Probe`].
 pub(super) const PROBE_TIMEOUT: Rule = (
@@ -163,11 +135,7 @@ pub(super) const PROBE_TIMEOUT: Rule = (
 );
 /// Of a whole ClusterLink.
 pub(super) const LINK_NAME: Rule = (
-    concat!(
-        "self.metadata.name.size() <= 32 && self.metadata.name.matches('^",
-        dns_label!(),
-        "$')"
-    ),
+    concat!("self.metadata.name.size() <= 32 && self.metadata.name.matches('^", dns_label!(), "$')"),
     "metadata.name must be a DNS label of at most 32 characters (lower-case letters, digits and '-'): it is the suffix of the mirrors' names",
 );
 /// Of a whole MirrorPolicy.
@@ -183,10 +151,7 @@ pub(super) const BINDING_NAME: Rule = (
 
 /// `x-kubernetes-validations` of those rules.
 pub(super) fn rules(rules: &[Rule]) -> Value {
-    rules
-        .iter()
-        .map(|(rule, message)| json!({"rule": rule, "message": message}))
-        .collect()
+    rules.iter().map(|(rule, message)| json!({"rule": rule, "message": message})).collect()
 }
 
 /// A string that is not empty: by `minLength`, else by every one of its rules.
@@ -444,10 +409,7 @@ fn finish_fields(fields: &mut Map<String, Value>) {
         fields.remove("nullable");
     }
     if let Some(Value::String(description)) = fields.get_mut("description") {
-        let paragraphs: Vec<String> = description
-            .split("\n\n")
-            .map(|text| text.replace('\n', " "))
-            .collect();
+        let paragraphs: Vec<String> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
         *description = paragraphs.join("\n\n");
     }
 }

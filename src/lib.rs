@@ -4,6 +4,7 @@
 //! computes, `cluster` reads, `apply` writes, `cli` talks to a user; `run` wires them together.
 
 pub mod api;
+pub mod apply;
 pub mod cli;
 pub mod cluster;
 pub mod core;

@@ -8,3 +8,4 @@ pub mod apply;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod metrics;

@@ -1,0 +1,229 @@
+//! Everything that is measured, in one registry; `docs/metrics.md` lists it for users.
+//!
+//! Labels never grow with what a remote or a tenant writes: they are fixed words, or names of
+//! links that exist. Nothing measured carries an object's content.
+
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    api::{ConditionType, link::ClusterLinkStatus},
+    core::io::{Change, Input, Local, WriteFailure},
+};
+
+/// Bounds of the histograms of writes, in seconds: from a quick answer to the deadline.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfLink {
+    link: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWrite {
+    kind: &'static str,
+    verb: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfInput {
+    kind: &'static str,
+}
+
+/// The metrics of a controller. Fields are counted where things happen; [`Metrics::encode`] is
+/// what a scrape reads.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connected: Family<OfLink, Gauge>,
+    synced: Family<OfLink, Gauge>,
+    mirrors: Family<OfLink, Gauge>,
+    writes: Family<OfWrite, Counter>,
+    write_seconds: Histogram,
+    inputs: Family<OfInput, Counter>,
+    queue: Gauge,
+    leader: Gauge,
+    events_dropped: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            connected: Family::default(),
+            synced: Family::default(),
+            mirrors: Family::default(),
+            writes: Family::default(),
+            write_seconds: Histogram::new(SECONDS),
+            inputs: Family::default(),
+            queue: Gauge::default(),
+            leader: Gauge::default(),
+            events_dropped: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let start = Gauge::<f64, AtomicU64>::default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        start.set(since_epoch.unwrap_or_default().as_secs_f64());
+        let text = "When the process started, in seconds since 1970";
+        registry.register_with_unit("process_start_time", text, Unit::Seconds, start);
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("heliostat_build", "Which build this is", build);
+
+        registry.register(
+            "heliostat_link_connected",
+            "Whether the link's condition Connected is True",
+            self.connected.clone(),
+        );
+        registry.register("heliostat_link_synced", "Whether the link's condition Synced is True", self.synced.clone());
+        registry.register("heliostat_mirrors", "Mirrors of the link, as its status counts them", self.mirrors.clone());
+        registry.register(
+            "heliostat_writes",
+            "Writes to this cluster that were answered or given up",
+            self.writes.clone(),
+        );
+        registry.register_with_unit(
+            "heliostat_write",
+            "Time from sending a write to its answer",
+            Unit::Seconds,
+            self.write_seconds.clone(),
+        );
+        registry.register("heliostat_engine_inputs", "What the engine was told", self.inputs.clone());
+        registry.register("heliostat_engine_queue", "Mirrors that wait to be decided on", self.queue.clone());
+        registry.register(
+            "heliostat_leader",
+            "Whether this replica writes; always 1 without --leader-elect",
+            self.leader.clone(),
+        );
+        registry.register(
+            "heliostat_events_dropped",
+            "Kubernetes Events not sent, to keep their rate bounded",
+            self.events_dropped.clone(),
+        );
+    }
+
+    /// Counts an answered write.
+    pub fn wrote(&self, kind: &'static str, verb: &'static str, result: Result<(), WriteFailure>, took: Duration) {
+        let result = match result {
+            Ok(()) => "ok",
+            Err(failure) => failure_name(failure),
+        };
+        self.writes.get_or_create(&OfWrite { kind, verb, result }).inc();
+        self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an input; what it says of links is shown.
+    pub fn told(&self, input: &Input) {
+        let kind = input_name(input);
+        self.inputs.get_or_create(&OfInput { kind }).inc();
+        let Input::Local(Local::Link(change)) = input else {
+            return;
+        };
+        match change {
+            Change::Set(name, link) => self.link(name, link.status.as_ref()),
+            Change::Gone(name) => self.link_gone(name),
+            Change::All(links) => {
+                self.connected.clear();
+                self.synced.clear();
+                self.mirrors.clear();
+                for (name, link) in links {
+                    self.link(name, link.status.as_ref());
+                }
+            }
+        }
+    }
+
+    fn link(&self, name: &str, status: Option<&ClusterLinkStatus>) {
+        let is_true = |wanted: ConditionType| {
+            let mut conditions = status.iter().flat_map(|status| &status.conditions);
+            conditions.any(|c| c.type_ == wanted.as_str() && c.status == "True")
+        };
+        let counts = status.and_then(|status| status.services);
+        let label = OfLink { link: name.to_owned() };
+        let connected = is_true(ConditionType::Connected);
+        self.connected.get_or_create(&label).set(connected.into());
+        let synced = is_true(ConditionType::Synced);
+        self.synced.get_or_create(&label).set(synced.into());
+        let mirrored = counts.map_or(0, |counts| counts.mirrored);
+        self.mirrors.get_or_create(&label).set(mirrored.into());
+    }
+
+    fn link_gone(&self, name: &str) {
+        let label = OfLink { link: name.to_owned() };
+        for family in [&self.connected, &self.synced, &self.mirrors] {
+            family.remove(&label);
+        }
+    }
+
+    /// Shows how many mirrors wait to be decided on.
+    pub fn queued(&self, keys: usize) {
+        self.queue.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+
+    /// Shows whether this replica writes.
+    pub fn leading(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// Counts an Event that is not sent.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text; nothing registered here fails at that.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+const fn failure_name(failure: WriteFailure) -> &'static str {
+    match failure {
+        WriteFailure::AlreadyExists => "already_exists",
+        WriteFailure::Conflict => "conflict",
+        WriteFailure::NotFound => "not_found",
+        WriteFailure::Forbidden => "forbidden",
+        WriteFailure::Invalid => "invalid",
+        WriteFailure::Transient => "transient",
+    }
+}
+
+const fn input_name(input: &Input) -> &'static str {
+    match input {
+        Input::Local(Local::Link(_)) => "link",
+        Input::Local(Local::Policy(_)) => "policy",
+        Input::Local(Local::Binding(_)) => "binding",
+        Input::Local(Local::Namespace(_)) => "namespace",
+        Input::Local(Local::Service(_)) => "service",
+        Input::Local(Local::Slice(_)) => "slice",
+        Input::Local(Local::Node(_)) => "node",
+        Input::Local(Local::ServiceCidr(_)) => "service_cidr",
+        Input::Local(Local::ClusterUid(_)) => "cluster_uid",
+        Input::Remote { .. } => "remote",
+        Input::Written { .. } => "written",
+        Input::Resolved { .. } => "resolved",
+        Input::Tick => "tick",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::api::ClusterLink;
+
+fn link(name: &str, connected: &str, mirrored: u32) -> ClusterLink {
+    serde_json::from_value(json!({
+        "apiVersion": "heliostat.dev/v1alpha1",
+        "kind": "ClusterLink",
+        "metadata": {"name": name},
+        "spec": {"kubeconfigSecretRef": {"name": "s"}},
+        "status": {
+            "conditions": [{
+                "type": "Connected", "status": connected, "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-02T03:04:05Z",
+            }],
+            "services": {"mirrored": mirrored},
+        },
+    }))
+    .unwrap()
+}
+
+fn set(name: &str, connected: &str, mirrored: u32) -> Input {
+    let link = Box::new(link(name, connected, mirrored));
+    Input::Local(Local::Link(Change::Set(name.to_owned(), link)))
+}
+
+/// Whether a scrape has exactly this line.
+fn has(metrics: &Metrics, line: &str) -> bool {
+    metrics.encode().unwrap().lines().any(|l| l == line)
+}
+
+#[test]
+fn a_link_is_shown_as_its_status_says() {
+    let metrics = Metrics::default();
+    metrics.told(&set("east", "True", 7));
+    assert!(has(&metrics, r#"heliostat_link_connected{link="east"} 1"#));
+    assert!(has(&metrics, r#"heliostat_link_synced{link="east"} 0"#));
+    assert!(has(&metrics, r#"heliostat_mirrors{link="east"} 7"#));
+    metrics.told(&set("east", "False", 7));
+    assert!(has(&metrics, r#"heliostat_link_connected{link="east"} 0"#));
+    assert!(has(&metrics, r#"heliostat_engine_inputs_total{kind="link"} 2"#));
+}
+
+#[test]
+fn a_link_that_goes_takes_its_labels_with_it() {
+    let metrics = Metrics::default();
+    metrics.told(&set("east", "True", 7));
+    metrics.told(&set("north", "True", 7));
+    metrics.told(&Input::Local(Local::Link(Change::Gone("east".to_owned()))));
+    let text = metrics.encode().unwrap();
+    assert!(!text.contains("east") && text.contains("north"), "{text}");
+    let west = BTreeMap::from([("west".to_owned(), Box::new(link("west", "True", 1)))]);
+    metrics.told(&Input::Local(Local::Link(Change::All(west))));
+    let text = metrics.encode().unwrap();
+    assert!(!text.contains("north") && text.contains("west"), "{text}");
+}
+
+#[test]
+fn writes_are_counted_by_kind_verb_and_result() {
+    let metrics = Metrics::default();
+    let took = Duration::from_millis(7);
+    metrics.wrote("services", "create", Ok(()), took);
+    metrics.wrote("services", "create", Err(WriteFailure::AlreadyExists), took);
+    for line in [
+        r#"heliostat_writes_total{kind="services",verb="create",result="ok"} 1"#,
+        r#"heliostat_writes_total{kind="services",verb="create",result="already_exists"} 1"#,
+        r#"heliostat_write_seconds_bucket{le="0.005"} 0"#,
+        r#"heliostat_write_seconds_bucket{le="0.01"} 2"#,
+        "heliostat_write_seconds_count 2",
+    ] {
+        assert!(has(&metrics, line), "{line}\n{}", metrics.encode().unwrap());
+    }
+}
+
+#[test]
+fn every_metric_is_documented_and_no_other() {
+    let described = include_str!("../../docs/metrics.md");
+    let metrics = Metrics::default();
+    metrics.told(&set("east", "True", 7));
+    metrics.wrote("services", "create", Ok(()), Duration::ZERO);
+    let text = metrics.encode().unwrap();
+    let families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let documented: Vec<&str> = described
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
+        .map(|name| name.trim_end_matches("_total").trim_end_matches("_info"))
+        .collect();
+    assert_eq!(families, documented);
+}

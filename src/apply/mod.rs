@@ -5,4 +5,10 @@
 //! changes are merge patches and deletes are conditional, each bound to the uid and
 //! resourceVersion that were last observed.
 
+mod call;
+pub mod events;
+#[cfg(test)]
+mod fake;
+pub mod lease;
 pub mod render;
+pub mod writer;

@@ -15,12 +15,7 @@ pub(super) struct Args {
 /// Prints it.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        args.shell,
-        &mut super::Cli::command(),
-        "heliostat",
-        &mut script,
-    );
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "heliostat", &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(())
 }

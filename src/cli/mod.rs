@@ -2,6 +2,7 @@
 //! what is mirrored; an error says what, where, why and what to do next.
 
 mod completion;
+mod crds;
 mod version;
 
 use std::{
@@ -14,12 +15,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Makes the services of other clusters callable in this one, with no service mesh.
 #[derive(Debug, Parser)]
-#[command(
-    name = "heliostat",
-    version,
-    disable_help_subcommand = true,
-    arg_required_else_help = true
-)]
+#[command(name = "heliostat", version, disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -32,25 +28,16 @@ struct Cli {
 pub struct Global {
     /// Kubeconfig file of this cluster [default: $KUBECONFIG, ~/.kube/config; controller: the pod's
     /// own account].
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        help_heading = "Which cluster"
-    )]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which cluster")]
     pub kubeconfig: Option<PathBuf>,
     /// Context in the kubeconfig [default: its current context].
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        help_heading = "Which cluster"
-    )]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Which cluster")]
     pub context: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Crds(crds::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
@@ -59,6 +46,7 @@ impl Command {
     /// Does what was asked. One-shot subcommands get a current `tokio` runtime.
     async fn run(self, _global: Global) -> anyhow::Result<()> {
         match self {
+            Self::Crds(args) => crds::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
         }
@@ -69,15 +57,10 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return failure(
-                &anyhow::Error::new(error).context("cannot start the program's threads"),
-            );
+            return failure(&anyhow::Error::new(error).context("cannot start the program's threads"));
         }
     };
     match runtime.block_on(cli.command.run(cli.global)) {
@@ -132,30 +115,21 @@ mod tests {
 
     #[test]
     fn a_kubectl_plugin_speaks_of_itself_as_one() {
-        assert_eq!(
-            program_name(OsStr::new("/usr/bin/kubectl-heliostat")),
-            "kubectl heliostat"
-        );
+        assert_eq!(program_name(OsStr::new("/usr/bin/kubectl-heliostat")), "kubectl heliostat");
         assert_eq!(program_name(OsStr::new("./heliostat")), "heliostat");
     }
 
     #[test]
     fn every_subcommand_says_what_it_does() {
         for subcommand in Cli::command().get_subcommands() {
-            assert!(
-                subcommand.get_about().is_some(),
-                "{} has no help text",
-                subcommand.get_name()
-            );
+            assert!(subcommand.get_about().is_some(), "{} has no help text", subcommand.get_name());
         }
     }
 
     #[test]
     fn a_closed_pipe_is_no_failure_and_other_errors_are() {
         let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        assert!(is_broken_pipe(
-            &anyhow::Error::new(closed).context("cannot print")
-        ));
+        assert!(is_broken_pipe(&anyhow::Error::new(closed).context("cannot print")));
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         assert!(!is_broken_pipe(&denied.into()));
     }

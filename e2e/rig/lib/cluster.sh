@@ -39,6 +39,9 @@ need_node() {
 # in_node COMMAND...: runs a program of this machine as a process of the node, in the cluster's folder.
 in_node() { nsenter --target "$NODE" --mount --net --pid --uts -- env -C "$DIR" "$@"; }
 
+# node_ctr ARGS...: containerd's own client. It would warn about cgroup v1 at every call.
+node_ctr() { in_node env CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 "${PROGRAM[ctr]}" -n k8s.io "$@"; }
+
 # admin_kubectl ARGS...: never through a proxy that this machine's environment names.
 admin_kubectl() {
   NO_PROXY='*' no_proxy='*' "${PROGRAM[kubectl]}" --kubeconfig "$KUBECONFIG_ADMIN" "$@"
@@ -107,7 +110,7 @@ make_bridge() {
   used=$(ip -4 route show match "$RIG_NET.0/24" | awk '$1 != "default"')
   [[ -z $used ]] ||
     die "the network $RIG_NET.0/24 is in use on this machine ($used). Choose another: export HELIOSTAT_RIG_NET=10.123.45"
-  ip link add "$RIG_BRIDGE" type bridge
+  ip link add "$RIG_BRIDGE" address "$(hardware_address 1)" type bridge
   ip addr add "$RIG_NET.1/24" dev "$RIG_BRIDGE"
   [[ ! -e /proc/net/if_inet6 ]] || ip addr add "${RIG_NET6}1/64" dev "$RIG_BRIDGE" nodad
   ip link set "$RIG_BRIDGE" up
@@ -118,6 +121,10 @@ make_bridge() {
 # node's link says whose it is.
 used_indexes() { ip -j link show master "$RIG_BRIDGE" | jq -r '.[].ifalias // "" | split(" ")[1] // empty'; }
 
+# hardware_address INDEX: the same for the same IP address, whoever has it. Neighbours would
+# go on looking for an earlier owner's for half a minute.
+hardware_address() { printf '02:68:67:00:00:%02x' "$1"; }
+
 # claim_address: makes the node's link, and prints its INDEX.
 claim_address() {
   local index used
@@ -127,7 +134,7 @@ claim_address() {
     grep -qx "$index" <<<"$used" || break
   done
   ((index <= 90)) || die "all 80 addresses of $RIG_BRIDGE are taken. Remove clusters with: e2e/rig/down NAME"
-  ip link add "$PORT_LINK" type veth peer name "hp-$NAME" ||
+  ip link add "$PORT_LINK" type veth peer name "hp-$NAME" address "$(hardware_address "$index")" ||
     die "$NAME: a link $PORT_LINK is there already ($(ip -j link show "$PORT_LINK" | jq -r '.[0].ifalias // "not made by the rig"'))"
   ip link set "$PORT_LINK" alias "heliostat-rig $index $DIR" master "$RIG_BRIDGE" up
   say "$index"

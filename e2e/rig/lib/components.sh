@@ -187,7 +187,7 @@ wait_for() {
 
 # api_get PATH: a tenth of what kubectl costs, for what is asked over and over.
 api_get() {
-  curl -fsS --noproxy '*' --max-time 5 --cacert "$DIR/pki/ca.crt" --cert "$DIR/pki/admin.crt" --key "$DIR/pki/admin.key" \
+  curl --fail-with-body -sS --noproxy '*' --max-time 5 --cacert "$DIR/pki/ca.crt" --cert "$DIR/pki/admin.crt" --key "$DIR/pki/admin.key" \
     "https://$NODE_IP:6443$1"
 }
 

@@ -357,7 +357,12 @@ impl Engine {
             credentials_expire_at: remote.credentials_expire_at.map(|t| Time(whole_seconds(t))),
             services: if remote.listed { Some(self.link_counts(name, link)) } else { before.services },
             gateways: Vec::new(),
-            last_sync_time: remote.last_sync.map(|t| Time(whole_seconds(t))),
+            // It moves only when Synced turns True, so not by a restart in between.
+            last_sync_time: if was_synced {
+                before.last_sync_time
+            } else {
+                remote.last_sync.map(|t| Time(whole_seconds(t)))
+            },
             last_handled_reconcile_at: remote.handled_reconcile.clone(),
         })
     }

@@ -14,7 +14,7 @@ component_command() {
     kube-apiserver)
       COMMAND+=(--etcd-servers http://127.0.0.1:2379 --advertise-address "$NODE_IP" --allow-privileged
         --service-cluster-ip-range "$SERVICES${SERVICES6:+,$SERVICES6}"
-        --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction
+        --authorization-mode "Node,RBAC" --enable-admission-plugins NodeRestriction
         --tls-cert-file pki/kube-apiserver.crt --tls-private-key-file pki/kube-apiserver.key --client-ca-file pki/ca.crt
         --service-account-issuer https://kubernetes.default.svc.cluster.local
         --service-account-key-file pki/sa.key --service-account-signing-key-file pki/sa.key

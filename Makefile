@@ -1,0 +1,95 @@
+# `make` lists what there is. Rust, Go, git and a C compiler are needed, and for the clusters Linux
+# and root; what else is missing is installed from Debian, or built once into the cache.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+CACHE := $(or $(HELIOSTAT_CACHE),$(addsuffix /heliostat,$(XDG_CACHE_HOME)),$(HOME)/.cache/heliostat)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+IMAGE ?= heliostat.test/heliostat:dev
+ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(shell timeout 10 $(e) info >/dev/null 2>&1 && echo $(e))) cargo)
+
+DENY_VERSION := 0.20.2
+DENY_ROOT := $(CACHE)/cargo-deny-$(DENY_VERSION)
+
+SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci e2e)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z].*:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Build
+.PHONY: build
+build: ## The program, optimised: target/release/heliostat
+	cargo build --release --locked --bin heliostat
+
+.PHONY: image
+image: ## The image dist/heliostat.tar. IMAGE=name:tag; ENGINE=docker, podman, buildah, or cargo for none
+	@mkdir -p dist
+	@$(MAKE) image-by-$(ENGINE)
+	@echo "$(IMAGE) is in dist/heliostat.tar ($$(du -h dist/heliostat.tar | cut -f1))"
+
+.PHONY: image-by-docker image-by-podman image-by-buildah image-by-cargo
+image-by-docker image-by-podman: image-by-%:
+	$* build --file Containerfile --tag $(IMAGE) .
+	rm -f dist/heliostat.tar
+	$* save --output dist/heliostat.tar $(IMAGE)
+image-by-buildah:
+	buildah build --file Containerfile --tag $(IMAGE) .
+	rm -f dist/heliostat.tar
+	buildah push $(IMAGE) docker-archive:dist/heliostat.tar:$(IMAGE)
+image-by-cargo: build
+	e2e/rig/image dist/heliostat.tar $(IMAGE) --elf $(TARGET)/release/heliostat=/heliostat --user 65532:65532 --cmd '["/heliostat"]'
+
+##@ Test
+.PHONY: test
+test: lint test-unit deny rig ## What a change must pass: lint, test-unit, deny
+
+.PHONY: test-unit
+test-unit: ## Unit and property tests, and that generated files and documents are current; no cluster
+	cargo test --locked
+
+.PHONY: lint
+lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: shellcheck
+shellcheck: ## The bash scripts; installs shellcheck where it is missing
+	@command -v shellcheck >/dev/null || if [[ $$EUID -eq 0 ]] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends shellcheck >/dev/null; \
+	  else echo "shellcheck is missing: install it with this system's package manager" >&2; exit 1; fi
+	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
+	shellcheck -x -P SCRIPTDIR --check-sourced --severity=warning --exclude=SC2034 e2e/rig/up
+
+.PHONY: deny
+deny: $(DENY_ROOT)/bin/cargo-deny ## Licences, banned crates and sources of all dependencies
+	$< --locked check bans licenses sources
+
+# Unoptimised: a minute to build instead of many, and it runs for seconds.
+$(DENY_ROOT)/bin/cargo-deny:
+	CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false cargo install --locked --debug \
+	  --version $(DENY_VERSION) --root $(DENY_ROOT) --target-dir $(DENY_ROOT)/target cargo-deny
+	rm -rf $(DENY_ROOT)/target
+
+.PHONY: rig
+rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules
+	e2e/rig/install
+	e2e/rig/build
+
+##@ Generated files, which are committed; make test-unit fails when one is old
+.PHONY: crds
+crds: ## crds/, from src/api
+	UPDATE_CRDS=1 cargo test --locked --test crds the_files_are_as_generated
+
+.PHONY: install.yaml
+install.yaml: ## config/install.yaml, from crds/ and the rest of config/
+	kubectl=$$(e2e/rig/program kubectl); $$kubectl kustomize config >config/install.yaml.new
+	mv config/install.yaml.new config/install.yaml
+
+.PHONY: fields
+fields: ## docs/fields.md, from crds/
+	UPDATE_DOCS=1 cargo test --locked --test docs the_list_of_fields_is_current

@@ -93,7 +93,7 @@ pub struct ClusterLinkSpec {
     #[serde(default)]
     pub limits: Limits,
 
-    /// How the gateway addresses in use are probed.
+    /// How the gateway addresses in use are probed: by opening a TCP connection to each.
     #[serde(default)]
     pub probe: Probe,
 

@@ -36,6 +36,9 @@ pub const DEFAULT_NAMESPACE: &str = "{namespace}";
     doc = "MirrorPolicy says which Services of the linked clusters appear in this one, and under which names. It mirrors into its own namespace only; a policy in the controller's namespace may mirror into any but kube-* and the controller's own."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    ("self.bindings.size() == 0 || 'Gateway' in self.via", "bindings name gateways: they need Gateway among via"),
+])))]
 pub struct MirrorPolicySpec {
     /// The ClusterLinks to mirror from: by name or by labels.
     pub links: LinkRefs,

@@ -51,7 +51,10 @@ const DURATION_FROM_1S: Rule =
     (concat!("!self.matches('", go_duration!(), "') || duration(self) >= duration('1s')"), "must be at least 1s");
 const DURATION_FROM_100MS: Rule =
     (concat!("!self.matches('", go_duration!(), "') || duration(self) >= duration('100ms')"), "must be at least 100ms");
-const CIDR: Rule = ("isCIDR(self)", "must be an IP range, such as 10.0.0.0/8 or fd00::/8");
+const CIDR: Rule = (
+    "isCIDR(self) && cidr(self) == cidr(self).masked()",
+    "must be an IP range whose host bits are zero, such as 10.0.0.0/8 or fd00::/8",
+);
 const ADDRESS: Rule = (
     concat!(
         "isIP(self) || (self.matches('^",

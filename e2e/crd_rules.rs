@@ -5,6 +5,8 @@
 //! `crd-rules-*`, suspended where their kind can be, refer to nothing, and are removed at the end. So a
 //! controller may run in the same cluster.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 use std::{collections::BTreeSet, time::Duration};
 
 use heliostat::api::{

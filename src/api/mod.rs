@@ -29,6 +29,6 @@ pub const MAX_LISTED: usize = 32;
 pub const MAX_NAME: usize = 253;
 /// The most characters of the message of a failure in a status; writers cut longer ones.
 /// (Conditions' messages may have 32768, as everywhere in Kubernetes.)
-pub const MAX_MESSAGE: usize = 1024;
+pub const MAX_MESSAGE: usize = 2048;
 /// The most characters of a text in a status that echoes what a user wrote; writers cut longer ones.
 pub const MAX_TEXT: usize = 1024;

@@ -3,5 +3,7 @@
 //!
 //! Nothing here writes to any cluster, and nothing here decides what is to be mirrored.
 
+mod address;
+pub mod credentials;
 pub mod text;
 pub mod wire;

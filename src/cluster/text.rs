@@ -19,8 +19,7 @@ pub fn clean(text: &str, max: usize) -> String {
 }
 
 fn is_harmless(c: char) -> bool {
-    let steers_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers_direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let breaks_lines = matches!(c, '\u{2028}' | '\u{2029}');
     !(c.is_control() || steers_direction || breaks_lines)
 }
@@ -31,10 +30,7 @@ mod tests {
 
     #[test]
     fn a11_control_characters_and_escapes_do_no_harm() {
-        assert_eq!(
-            clean("a\u{1b}[31mred\r\nnext\u{7f}\u{9b}\u{202e}x", 100),
-            "a [31mred  next   x"
-        );
+        assert_eq!(clean("a\u{1b}[31mred\r\nnext\u{7f}\u{9b}\u{202e}x", 100), "a [31mred  next   x");
         assert_eq!(clean("  plain text ", 100), "plain text");
     }
 

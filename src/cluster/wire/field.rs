@@ -41,9 +41,7 @@ pub(super) fn labels(value: &Value) -> Map {
 
 /// Entries of a map of texts, as annotations; oversized values are left out.
 pub(super) fn annotations(value: &Value, wanted: impl Fn(&str) -> bool) -> Map {
-    entries(value, |k, v| {
-        wanted(k) && is_qualified_name(k) && v.len() <= MAX_VALUE
-    })
+    entries(value, |k, v| wanted(k) && is_qualified_name(k) && v.len() <= MAX_VALUE)
 }
 
 fn entries(value: &Value, fits: impl Fn(&str, &str) -> bool) -> Map {
@@ -62,7 +60,7 @@ pub(super) fn is_dns_label(s: &str) -> bool {
 
 /// DNS-1123 subdomain as Kubernetes means it: at most 253, its parts of any length (slices are
 /// named `<service>-<suffix>`, which may be longer than a label).
-pub(super) fn is_dns_subdomain(s: &str) -> bool {
+pub(in crate::cluster) fn is_dns_subdomain(s: &str) -> bool {
     s.len() <= 253 && s.split('.').all(is_dns_part)
 }
 
@@ -70,8 +68,7 @@ fn is_dns_part(s: &str) -> bool {
     !s.is_empty()
         && !s.starts_with('-')
         && !s.ends_with('-')
-        && s.bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && s.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// A key of a label or annotation: `[prefix/]name`.
@@ -93,23 +90,17 @@ fn is_name_part(s: &str) -> bool {
     s.len() <= 63
         && ends(bytes.first())
         && ends(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// A port number, 1–65535.
 pub(super) fn port_number(value: &Value) -> Option<u16> {
-    value
-        .as_u64()
-        .and_then(|n| u16::try_from(n).ok())
-        .filter(|n| *n > 0)
+    value.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0)
 }
 
 /// A port of a Service or slice; `at` says where it stands, for the message.
 pub(super) fn port(value: &Value, at: &str) -> Result<SlicePort, String> {
-    let refuse =
-        |field: &str, rule: &str| Err(format!("{at}.{field} is {}, {rule}", show(&value[field])));
+    let refuse = |field: &str, rule: &str| Err(format!("{at}.{field} is {}, {rule}", show(&value[field])));
     let name = match &value["name"] {
         Value::Null => "",
         Value::String(name) if name.is_empty() || is_dns_label(name) => name,
@@ -130,12 +121,7 @@ pub(super) fn port(value: &Value, at: &str) -> Result<SlicePort, String> {
         Value::String(app) if is_qualified_name(app) => Some(app.clone()),
         _ => return refuse("appProtocol", "not a protocol name"),
     };
-    Ok(SlicePort {
-        name: name.to_owned(),
-        port,
-        protocol,
-        app_protocol,
-    })
+    Ok(SlicePort { name: name.to_owned(), port, protocol, app_protocol })
 }
 
 /// All ports of a list, refused where one is illegal, where there are too many, or where two

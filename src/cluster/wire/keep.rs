@@ -31,19 +31,13 @@ impl Keep {
     fn field(self, name: &str) -> Option<Self> {
         match self {
             Self::All => Some(Self::All),
-            Self::Fields(fields) => fields
-                .iter()
-                .find(|(field, _)| *field == name)
-                .map(|(_, keep)| *keep),
+            Self::Fields(fields) => fields.iter().find(|(field, _)| *field == name).map(|(_, keep)| *keep),
         }
     }
 }
 
 /// Reads a value and keeps what is asked for.
-pub(super) fn prune<'de, D: Deserializer<'de>>(
-    keep: Keep,
-    deserializer: D,
-) -> Result<Value, D::Error> {
+pub(super) fn prune<'de, D: Deserializer<'de>>(keep: Keep, deserializer: D) -> Result<Value, D::Error> {
     Prune { keep, depth: 0 }.deserialize(deserializer)
 }
 
@@ -54,10 +48,7 @@ struct Prune {
 
 impl Prune {
     fn below(&self, keep: Keep) -> Self {
-        Self {
-            keep,
-            depth: self.depth + 1,
-        }
+        Self { keep, depth: self.depth + 1 }
     }
 }
 
@@ -68,9 +59,7 @@ impl<'de> DeserializeSeed<'de> for Prune {
         if self.depth < MAX_DEPTH {
             deserializer.deserialize_any(self)
         } else {
-            deserializer
-                .deserialize_ignored_any(IgnoredAny)
-                .map(|_| Value::Null)
+            deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Value::Null)
         }
     }
 }
@@ -144,10 +133,7 @@ mod tests {
 
     use super::*;
 
-    const KEEP: Keep = Keep::Fields(&[
-        ("a", Keep::All),
-        ("list", Keep::Fields(&[("x", Keep::All)])),
-    ]);
+    const KEEP: Keep = Keep::Fields(&[("a", Keep::All), ("list", Keep::Fields(&[("x", Keep::All)]))]);
 
     fn pruned(text: &str) -> Value {
         prune(KEEP, &mut serde_json::Deserializer::from_str(text)).unwrap()
@@ -155,11 +141,9 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_is_kept() {
-        let text = r#"{"a": {"b": [1, -2, 0.5, "s", true, null]}, "managedFields": {"a": 1}, "list": [{"x": 1, "y": 2}, 7]}"#;
-        assert_eq!(
-            pruned(text),
-            json!({"a": {"b": [1, -2, 0.5, "s", true, null]}, "list": [{"x": 1}, 7]})
-        );
+        let text =
+            r#"{"a": {"b": [1, -2, 0.5, "s", true, null]}, "managedFields": {"a": 1}, "list": [{"x": 1, "y": 2}, 7]}"#;
+        assert_eq!(pruned(text), json!({"a": {"b": [1, -2, 0.5, "s", true, null]}, "list": [{"x": 1}, 7]}));
     }
 
     #[test]
@@ -172,13 +156,7 @@ mod tests {
 
     #[test]
     fn a04_what_is_deep_or_long_is_dropped_and_not_held() {
-        let deep = |name: &str| {
-            format!(
-                "{{\"{name}\": {}{}}}",
-                "[".repeat(100_000),
-                "]".repeat(100_000)
-            )
-        };
+        let deep = |name: &str| format!("{{\"{name}\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(pruned(&deep("ignored")), json!({}));
         let mut kept = &pruned(&deep("a"))["a"];
         let mut depth = 1;

@@ -15,28 +15,17 @@ use super::{FromWire, Keep, field, remote::METADATA};
 use crate::{
     api::{GROUP, names},
     core::model::{
-        Family, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map,
-        MirrorEndpoint, MirrorState, MirroredCondition, SliceBody,
+        Family, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint, MirrorState,
+        MirroredCondition, SliceBody,
     },
 };
 
 /// Fields of a Service's spec that a mirror has, by us or by the API server's defaults.
-const KNOWN_FIELDS: &[&str] = &[
-    "clusterIP",
-    "clusterIPs",
-    "ipFamilies",
-    "ipFamilyPolicy",
-    "ports",
-    "selector",
-    "type",
-];
+const KNOWN_FIELDS: &[&str] = &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "ports", "selector", "type"];
 
 /// Fields of a Service's spec that the API server defaults, with the value it gives a ClusterIP
 /// Service; another value is somebody's.
-const DEFAULTED_FIELDS: &[(&str, &str)] = &[
-    ("internalTrafficPolicy", "Cluster"),
-    ("sessionAffinity", "None"),
-];
+const DEFAULTED_FIELDS: &[(&str, &str)] = &[("internalTrafficPolicy", "Cluster"), ("sessionAffinity", "None")];
 
 /// Labels on a slice that change who serves it. A mirror's slices never carry them.
 const STEERING_LABELS: &[&str] = &[names::SERVICE_PROXY_NAME_LABEL, names::HEADLESS_LABEL];
@@ -65,31 +54,20 @@ impl FromWire for LocalService {
 fn mirror(object: &Value) -> MirrorState {
     let (meta, spec) = (&object["metadata"], &object["spec"]);
     let owners = field::list(&meta["ownerReferences"]).iter();
-    let (links, others): (Vec<&Value>, Vec<&Value>) =
-        owners.partition(|owner| is_owner(owner, GROUP, "ClusterLink"));
+    let (links, others): (Vec<&Value>, Vec<&Value>) = owners.partition(|owner| is_owner(owner, GROUP, "ClusterLink"));
     let conditions = field::list(&object["status"]["conditions"]).iter();
-    let (mirrored, rest): (Vec<&Value>, Vec<&Value>) =
-        conditions.partition(|c| c["type"] == names::MIRRORED_CONDITION);
+    let (mirrored, rest): (Vec<&Value>, Vec<&Value>) = conditions.partition(|c| c["type"] == names::MIRRORED_CONDITION);
     MirrorState {
         labels: texts(&meta["labels"]),
         annotations: texts(&meta["annotations"]),
-        link_owners: links
-            .iter()
-            .map(|owner| (owned(&owner["name"]), owned(&owner["uid"])))
-            .collect(),
+        link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
         other_owners: others.into_iter().cloned().collect(),
         service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").to_owned(),
         headless: spec["clusterIP"] == "None",
         has_selector: field::has_entries(&spec["selector"]),
-        families: field::list(&spec["ipFamilies"])
-            .iter()
-            .filter_map(|f| Family::parse(f.as_str()?))
-            .collect(),
+        families: field::list(&spec["ipFamilies"]).iter().filter_map(|f| Family::parse(f.as_str()?)).collect(),
         prefers_dual_stack: spec["ipFamilyPolicy"] == "PreferDualStack",
-        ports: field::list(&spec["ports"])
-            .iter()
-            .filter_map(local_port)
-            .collect(),
+        ports: field::list(&spec["ports"]).iter().filter_map(local_port).collect(),
         foreign_fields: foreign_fields(spec),
         mirrored: mirrored.first().map(|c| mirrored_condition(c)),
         other_conditions: rest.into_iter().cloned().collect(),
@@ -98,12 +76,8 @@ fn mirror(object: &Value) -> MirrorState {
 
 fn local_port(value: &Value) -> Option<LocalPort> {
     let port = field::port(value, "spec.ports").ok()?;
-    let target_is_port = value["targetPort"].is_null()
-        || field::port_number(&value["targetPort"]) == Some(port.port);
-    Some(LocalPort {
-        port,
-        target_is_port,
-    })
+    let target_is_port = value["targetPort"].is_null() || field::port_number(&value["targetPort"]) == Some(port.port);
+    Some(LocalPort { port, target_is_port })
 }
 
 fn foreign_fields(spec: &Value) -> Vec<String> {
@@ -114,16 +88,11 @@ fn foreign_fields(spec: &Value) -> Vec<String> {
         Value::Object(map) => !map.is_empty(),
         _ => true,
     };
-    let is_default = |name: &str, value: &Value| {
-        DEFAULTED_FIELDS
-            .iter()
-            .any(|(field, default)| *field == name && value == default)
-    };
+    let is_default =
+        |name: &str, value: &Value| DEFAULTED_FIELDS.iter().any(|(field, default)| *field == name && value == default);
     let fields = spec.as_object().into_iter().flatten();
     fields
-        .filter(|(name, value)| {
-            !KNOWN_FIELDS.contains(&name.as_str()) && is_set(value) && !is_default(name, value)
-        })
+        .filter(|(name, value)| !KNOWN_FIELDS.contains(&name.as_str()) && is_set(value) && !is_default(name, value))
         .map(|(name, _)| name.clone())
         .collect()
 }
@@ -133,16 +102,9 @@ fn foreign_fields(spec: &Value) -> Vec<String> {
 fn mirrored_condition(condition: &Value) -> MirroredCondition {
     let is_false = condition["status"] == "False";
     MirroredCondition {
-        reason: if is_false {
-            owned(&condition["reason"])
-        } else {
-            String::new()
-        },
+        reason: if is_false { owned(&condition["reason"]) } else { String::new() },
         message: owned(&condition["message"]),
-        since: condition["lastTransitionTime"]
-            .as_str()
-            .and_then(|t| t.parse().ok())
-            .unwrap_or(Timestamp::UNIX_EPOCH),
+        since: condition["lastTransitionTime"].as_str().and_then(|t| t.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH),
         observed_generation: condition["observedGeneration"].as_i64().unwrap_or(0),
     }
 }
@@ -161,30 +123,22 @@ impl FromWire for LocalSlice {
         let kind = object["addressType"].as_str().unwrap_or_default();
         let family = Family::parse(kind);
         let (service_owners, others): (Vec<&Value>, Vec<&Value>) =
-            field::list(&meta["ownerReferences"])
-                .iter()
-                .partition(|owner| is_owner(owner, "", "Service"));
+            field::list(&meta["ownerReferences"]).iter().partition(|owner| is_owner(owner, "", "Service"));
         let (ports, all_ports) = readable(&object["ports"], |port| field::port(port, "ports").ok());
         let (endpoints, all_endpoints) = readable(&object["endpoints"], mirror_endpoint);
-        let steered = STEERING_LABELS
-            .iter()
-            .any(|label| meta["labels"][label].is_string());
+        let steered = STEERING_LABELS.iter().any(|label| meta["labels"][label].is_string());
         Self {
             uid: owned(&meta["uid"]),
             resource_version: owned(&meta["resourceVersion"]),
             terminating: meta["deletionTimestamp"].is_string(),
             service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(str::to_owned),
-            service_owners: service_owners
-                .iter()
-                .map(|owner| owned(&owner["uid"]))
-                .collect(),
+            service_owners: service_owners.iter().map(|owner| owned(&owner["uid"])).collect(),
             other_owners: !others.is_empty(),
             body: SliceBody {
                 family: family.unwrap_or(Family::V4),
                 ports,
                 endpoints,
-                trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION])
-                    .map(str::to_owned),
+                trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(str::to_owned),
             },
             alien_type: family.is_none().then(|| kind.to_owned()),
             alien_fields: steered || !all_ports || !all_endpoints,
@@ -204,11 +158,7 @@ fn readable<T: Ord>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> (Vec<T
 /// An endpoint as we write them: one address, conditions, perhaps a hostname, and nothing else.
 fn mirror_endpoint(value: &Value) -> Option<MirrorEndpoint> {
     let ours = ["addresses", "conditions", "hostname"];
-    if value
-        .as_object()?
-        .iter()
-        .any(|(name, value)| !ours.contains(&name.as_str()) && !value.is_null())
-    {
+    if value.as_object()?.iter().any(|(name, value)| !ours.contains(&name.as_str()) && !value.is_null()) {
         return None;
     }
     let [address] = field::list(&value["addresses"]) else {
@@ -250,10 +200,7 @@ impl FromWire for LocalNode {
     type Kind = Node;
     const KEEP: Keep = Keep::Fields(&[
         ("metadata", METADATA),
-        (
-            "spec",
-            Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)]),
-        ),
+        ("spec", Keep::Fields(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)])),
         ("status", Keep::Fields(&[("addresses", Keep::All)])),
     ]);
 
@@ -262,18 +209,9 @@ impl FromWire for LocalNode {
         let addresses = field::list(&object["status"]["addresses"]).iter();
         let mut pod_cidrs = cidrs(&spec["podCIDRs"]);
         if pod_cidrs.is_empty() {
-            pod_cidrs.extend(
-                spec["podCIDR"]
-                    .as_str()
-                    .and_then(|s| s.parse::<IpNet>().ok()),
-            );
+            pod_cidrs.extend(spec["podCIDR"].as_str().and_then(|s| s.parse::<IpNet>().ok()));
         }
-        Self {
-            addresses: addresses
-                .filter_map(|a| a["address"].as_str()?.parse().ok())
-                .collect(),
-            pod_cidrs,
-        }
+        Self { addresses: addresses.filter_map(|a| a["address"].as_str()?.parse().ok()).collect(), pod_cidrs }
     }
 }
 
@@ -283,10 +221,7 @@ pub struct ServiceRanges(pub Vec<IpNet>);
 
 impl FromWire for ServiceRanges {
     type Kind = ServiceCIDR;
-    const KEEP: Keep = Keep::Fields(&[
-        ("metadata", METADATA),
-        ("spec", Keep::Fields(&[("cidrs", Keep::All)])),
-    ]);
+    const KEEP: Keep = Keep::Fields(&[("metadata", METADATA), ("spec", Keep::Fields(&[("cidrs", Keep::All)]))]);
 
     fn from_wire(object: &Value) -> Self {
         Self(cidrs(&object["spec"]["cidrs"]))
@@ -294,10 +229,7 @@ impl FromWire for ServiceRanges {
 }
 
 fn cidrs(list: &Value) -> Vec<IpNet> {
-    field::list(list)
-        .iter()
-        .filter_map(|s| s.as_str()?.parse().ok())
-        .collect()
+    field::list(list).iter().filter_map(|s| s.as_str()?.parse().ok()).collect()
 }
 
 fn owned(value: &Value) -> String {
@@ -306,9 +238,7 @@ fn owned(value: &Value) -> String {
 
 fn texts(value: &Value) -> Map {
     let pairs = value.as_object().into_iter().flatten();
-    pairs
-        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-        .collect()
+    pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
 }
 
 /// Whether an ownerReference is to a kind of a group, whatever its version.

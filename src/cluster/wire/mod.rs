@@ -16,10 +16,9 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::core::model::{
-    Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice,
-};
+use crate::core::model::{Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice};
 
+pub(super) use field::is_dns_subdomain;
 pub use keep::Keep;
 pub use local::{ClusterNamespace, ServiceRanges};
 
@@ -85,10 +84,7 @@ impl<T: FromWire> Wire<T> {
     /// Reads an object that has been parsed already, pruned or not.
     #[must_use]
     pub fn from_value(object: &Value) -> Self {
-        Self {
-            metadata: metadata(object),
-            model: T::from_wire(object),
-        }
+        Self { metadata: metadata(object), model: T::from_wire(object) }
     }
 }
 
@@ -131,9 +127,7 @@ impl<T: FromWire> kube::Resource for Wire<T> {
 /// are left out: they go into URLs and keys.
 fn metadata(object: &Value) -> ObjectMeta {
     let meta = &object["metadata"];
-    let legal = |name: &str, fits: fn(&str) -> bool| {
-        meta[name].as_str().filter(|s| fits(s)).map(str::to_owned)
-    };
+    let legal = |name: &str, fits: fn(&str) -> bool| meta[name].as_str().filter(|s| fits(s)).map(str::to_owned);
     let text = |name: &str| meta[name].as_str().map(str::to_owned);
     ObjectMeta {
         name: legal("name", field::is_dns_subdomain),

@@ -10,8 +10,8 @@ use super::{FromWire, Keep, field};
 use crate::{
     api::{GROUP, names},
     core::model::{
-        AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint,
-        RemoteNode, RemoteSlice, SlicePort, SliceRole,
+        AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint, RemoteNode,
+        RemoteSlice, SlicePort, SliceRole,
     },
 };
 
@@ -48,10 +48,7 @@ impl FromWire for Origin {
                 ("ports", Keep::All),
             ]),
         ),
-        (
-            "status",
-            Keep::Fields(&[("loadBalancer", Keep::Fields(&[("ingress", Keep::All)]))]),
-        ),
+        ("status", Keep::Fields(&[("loadBalancer", Keep::Fields(&[("ingress", Keep::All)]))])),
     ]);
 
     fn from_wire(object: &Value) -> Self {
@@ -79,9 +76,7 @@ impl FromWire for Origin {
 /// are not even kept.
 fn may_be_copied(key: &str) -> bool {
     let group = key.split_once('/').map_or("", |(group, _)| group);
-    !["kubernetes.io", "k8s.io", GROUP]
-        .iter()
-        .any(|never| group.ends_with(never))
+    !["kubernetes.io", "k8s.io", GROUP].iter().any(|never| group.ends_with(never))
 }
 
 fn origin_checked(meta: &Value, spec: &Value) -> Result<(OriginType, Vec<OriginPort>), String> {
@@ -98,19 +93,12 @@ fn origin_type(spec: &Value) -> Result<OriginType, String> {
         Value::String(s) if s == "NodePort" => Ok(OriginType::NodePort),
         Value::String(s) if s == "LoadBalancer" => Ok(OriginType::LoadBalancer),
         Value::String(s) if s == "ExternalName" => Ok(OriginType::ExternalName),
-        other => Err(format!(
-            "spec.type is {}, not a type of Service",
-            field::show(other)
-        )),
+        other => Err(format!("spec.type is {}, not a type of Service", field::show(other))),
     }
 }
 
 fn cluster_ip(spec: &Value) -> OriginType {
-    if spec["clusterIP"] == "None" {
-        OriginType::Headless
-    } else {
-        OriginType::ClusterIp
-    }
+    if spec["clusterIP"] == "None" { OriginType::Headless } else { OriginType::ClusterIp }
 }
 
 fn origin_ports(list: &Value) -> Result<Vec<OriginPort>, String> {
@@ -121,58 +109,29 @@ fn origin_ports(list: &Value) -> Result<Vec<OriginPort>, String> {
     if let Some((port, protocol)) = field::twice(ports.iter().map(|p| (p.port, p.protocol))) {
         return Err(format!("spec.ports has {port}/{} twice", protocol.as_str()));
     }
-    ports
-        .into_iter()
-        .zip(field::list(list))
-        .map(|(port, value)| origin_port(port, value))
-        .collect()
+    ports.into_iter().zip(field::list(list)).map(|(port, value)| origin_port(port, value)).collect()
 }
 
 fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
-    let SlicePort {
-        name,
-        port,
-        protocol,
-        app_protocol,
-    } = port;
+    let SlicePort { name, port, protocol, app_protocol } = port;
     let node_port = match &value["nodePort"] {
         Value::Null => None,
         Value::Number(n) if n.as_u64() == Some(0) => None,
         number => match field::port_number(number) {
             Some(number) => Some(number),
             None => {
-                return Err(format!(
-                    "the nodePort of port {port} is {}, not a port number",
-                    field::show(number)
-                ));
+                return Err(format!("the nodePort of port {port} is {}, not a port number", field::show(number)));
             }
         },
     };
-    Ok(OriginPort {
-        name,
-        port,
-        protocol,
-        app_protocol,
-        node_port,
-    })
+    Ok(OriginPort { name, port, protocol, app_protocol, node_port })
 }
 
 fn ingress(list: &Value) -> Vec<Ingress> {
-    let host = |value: &Value| {
-        field::text(value)
-            .filter(|s| s.len() <= MAX_HOST)
-            .map(str::to_owned)
-    };
-    let one = |entry: &Value| {
-        host(&entry["ip"])
-            .map(Ingress::Ip)
-            .or_else(|| host(&entry["hostname"]).map(Ingress::Hostname))
-    };
-    field::list(list)
-        .iter()
-        .filter_map(one)
-        .take(MAX_ADDRESSES)
-        .collect()
+    let host = |value: &Value| field::text(value).filter(|s| s.len() <= MAX_HOST).map(str::to_owned);
+    let one =
+        |entry: &Value| host(&entry["ip"]).map(Ingress::Ip).or_else(|| host(&entry["hostname"]).map(Ingress::Hostname));
+    field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect()
 }
 
 /// Slices that name no Service, or have an address type that nobody knows, say nothing of use.
@@ -205,15 +164,8 @@ impl FromWire for Option<RemoteSlice> {
         Some(RemoteSlice {
             role: slice_role(meta)?,
             address_type,
-            ports: field::ports(&object["ports"], "ports")
-                .ok()
-                .filter(|_| usable)
-                .unwrap_or_default(),
-            endpoints: if usable {
-                endpoints.iter().map(endpoint).collect()
-            } else {
-                Vec::new()
-            },
+            ports: field::ports(&object["ports"], "ports").ok().filter(|_| usable).unwrap_or_default(),
+            endpoints: if usable { endpoints.iter().map(endpoint).collect() } else { Vec::new() },
             trigger_time: trigger_time
                 .filter(|t| t.len() <= 64 && t.parse::<jiff::Timestamp>().is_ok())
                 .map(str::to_owned),
@@ -222,16 +174,9 @@ impl FromWire for Option<RemoteSlice> {
 }
 
 fn slice_role(meta: &Value) -> Option<SliceRole> {
-    let label = |name: &str| {
-        meta["labels"][name]
-            .as_str()
-            .filter(|s| field::is_dns_subdomain(s))
-            .map(str::to_owned)
-    };
+    let label = |name: &str| meta["labels"][name].as_str().filter(|s| field::is_dns_subdomain(s)).map(str::to_owned);
     if meta["labels"][names::SLICE_MANAGED_BY_LABEL] != names::PUBLISHED_MANAGER {
-        return Some(SliceRole::Pods {
-            service: label(names::SERVICE_NAME_LABEL)?,
-        });
+        return Some(SliceRole::Pods { service: label(names::SERVICE_NAME_LABEL)? });
     }
     let note = |name: &str| field::text(&meta["annotations"][name]).map(str::to_owned);
     let hostnames = note(names::HOSTNAMES_ANNOTATION).unwrap_or_default();
@@ -247,26 +192,15 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
 }
 
 fn split_hostnames(list: &str) -> Vec<String> {
-    let names = list
-        .split(',')
-        .map(str::trim)
-        .filter(|s| !s.is_empty() && s.len() <= MAX_HOST);
+    let names = list.split(',').map(str::trim).filter(|s| !s.is_empty() && s.len() <= MAX_HOST);
     names.take(MAX_ADDRESSES).map(str::to_owned).collect()
 }
 
 fn endpoint(value: &Value) -> RemoteEndpoint {
-    let addresses = field::list(&value["addresses"])
-        .iter()
-        .filter_map(field::text);
-    let name = |field: &Value, fits: fn(&str) -> bool| {
-        field.as_str().filter(|s| fits(s)).map(str::to_owned)
-    };
+    let addresses = field::list(&value["addresses"]).iter().filter_map(field::text);
+    let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(str::to_owned);
     RemoteEndpoint {
-        addresses: addresses
-            .filter(|s| s.len() <= MAX_HOST)
-            .take(MAX_ADDRESSES)
-            .map(str::to_owned)
-            .collect(),
+        addresses: addresses.filter(|s| s.len() <= MAX_HOST).take(MAX_ADDRESSES).map(str::to_owned).collect(),
         readiness: field::readiness(&value["conditions"]),
         hostname: name(&value["hostname"], field::is_dns_label),
         node: name(&value["nodeName"], field::is_dns_subdomain),
@@ -282,26 +216,17 @@ impl FromWire for RemoteNode {
             "status",
             Keep::Fields(&[
                 ("addresses", Keep::All),
-                (
-                    "conditions",
-                    Keep::Fields(&[("type", Keep::All), ("status", Keep::All)]),
-                ),
+                ("conditions", Keep::Fields(&[("type", Keep::All), ("status", Keep::All)])),
             ]),
         ),
     ]);
 
     fn from_wire(object: &Value) -> Self {
         let status = &object["status"];
-        let ready = field::list(&status["conditions"])
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let ready = field::list(&status["conditions"]).iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
         let of = |kind: &str| -> Vec<String> {
-            let addresses = field::list(&status["addresses"])
-                .iter()
-                .filter(|a| a["type"] == kind);
-            let texts = addresses
-                .filter_map(|a| field::text(&a["address"]))
-                .filter(|s| s.len() <= MAX_HOST);
+            let addresses = field::list(&status["addresses"]).iter().filter(|a| a["type"] == kind);
+            let texts = addresses.filter_map(|a| field::text(&a["address"])).filter(|s| s.len() <= MAX_HOST);
             texts.take(MAX_ADDRESSES).map(str::to_owned).collect()
         };
         Self {

@@ -32,12 +32,7 @@ fn mirror_object() -> Value {
 }
 
 fn state(object: &Value) -> MirrorState {
-    *read::<LocalService>(object)
-        .into_model()
-        .unwrap()
-        .1
-        .ours
-        .unwrap()
+    *read::<LocalService>(object).into_model().unwrap().1.ours.unwrap()
 }
 
 #[test]
@@ -45,40 +40,18 @@ fn a_mirror_is_read_whole() {
     let wire: LocalServiceWire = read(&mirror_object());
     let (key, service) = wire.into_model().unwrap();
     assert_eq!(key, Key::new("shop", "books-east"));
-    assert_eq!(
-        (
-            service.uid.as_str(),
-            service.resource_version.as_str(),
-            service.terminating
-        ),
-        ("u1", "42", false)
-    );
-    let map = |entries: &[(&str, &str)]| -> Map {
-        entries
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    };
+    assert_eq!((service.uid.as_str(), service.resource_version.as_str(), service.terminating), ("u1", "42", false));
+    let map =
+        |entries: &[(&str, &str)]| -> Map { entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() };
     let port = |name: &str, port, target_is_port| LocalPort {
-        port: SlicePort {
-            name: name.into(),
-            port,
-            protocol: Protocol::Tcp,
-            app_protocol: None,
-        },
+        port: SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: None },
         target_is_port,
     };
     assert_eq!(
         *service.ours.unwrap(),
         MirrorState {
-            labels: map(&[
-                ("app.kubernetes.io/managed-by", "heliostat"),
-                ("theirs", "x")
-            ]),
-            annotations: map(&[
-                ("heliostat.dev/link-uid", "l1"),
-                ("heliostat.dev/origin", "shop/books")
-            ]),
+            labels: map(&[("app.kubernetes.io/managed-by", "heliostat"), ("theirs", "x")]),
+            annotations: map(&[("heliostat.dev/link-uid", "l1"), ("heliostat.dev/origin", "shop/books")]),
             link_owners: vec![("east".into(), "l1".into())],
             other_owners: vec![
                 json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "d1", "controller": true})
@@ -110,12 +83,7 @@ fn of_a_service_without_markers_only_its_identity_is_kept() {
     let service = read::<LocalService>(&object).into_model().unwrap().1;
     assert_eq!(
         service,
-        LocalService {
-            uid: "u1".into(),
-            resource_version: "42".into(),
-            terminating: true,
-            ours: None
-        }
+        LocalService { uid: "u1".into(), resource_version: "42".into(), terminating: true, ours: None }
     );
 }
 
@@ -235,20 +203,11 @@ fn m09_edits_to_a_slice_are_noticed() {
         ("/endpoints/0/nodeName", json!("n1")),
         ("/endpoints/0/zone", json!("z")),
         ("/endpoints/0/hints", json!({})),
-        (
-            "/endpoints/0/addresses",
-            json!(["172.30.0.2", "172.30.0.4"]),
-        ),
+        ("/endpoints/0/addresses", json!(["172.30.0.2", "172.30.0.4"])),
         ("/endpoints/0/addresses", json!(["gw.example"])),
         ("/ports/0/port", json!(null)),
-        (
-            "/metadata/labels/service.kubernetes.io~1service-proxy-name",
-            json!("x"),
-        ),
-        (
-            "/metadata/labels/service.kubernetes.io~1headless",
-            json!(""),
-        ),
+        ("/metadata/labels/service.kubernetes.io~1service-proxy-name", json!("x")),
+        ("/metadata/labels/service.kubernetes.io~1headless", json!("")),
     ] {
         let mut object = slice_object();
         let (parent, name) = path.rsplit_once('/').unwrap();
@@ -262,15 +221,7 @@ fn m09_edits_to_a_slice_are_noticed() {
 
 #[test]
 fn wrong_types_anywhere_are_read_without_failing() {
-    for junk in [
-        json!(null),
-        json!(7),
-        json!("x"),
-        json!([]),
-        json!({}),
-        json!([{}]),
-        json!(true),
-    ] {
+    for junk in [json!(null), json!(7), json!("x"), json!([]), json!({}), json!([{}]), json!(true)] {
         let object = json!({
             "metadata": {"name": "a", "labels": {"app.kubernetes.io/managed-by": "heliostat", "x": junk}, "ownerReferences": junk},
             "spec": {"ports": junk, "ipFamilies": junk, "cidrs": junk, "podCIDRs": junk}, "status": {"conditions": junk, "addresses": junk},
@@ -290,49 +241,25 @@ fn wrong_types_anywhere_are_read_without_failing() {
 fn a08_ranges_of_this_cluster_are_collected() {
     let node = |spec: Value| {
         let addresses = json!([{"type": "InternalIP", "address": "172.30.0.2"}, {"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "fd00::2"}]);
-        read::<LocalNode>(
-            &json!({"metadata": {"name": "n1"}, "spec": spec, "status": {"addresses": addresses}}),
-        )
-        .into_named()
-        .unwrap()
-        .1
+        read::<LocalNode>(&json!({"metadata": {"name": "n1"}, "spec": spec, "status": {"addresses": addresses}}))
+            .into_named()
+            .unwrap()
+            .1
     };
     let dual = node(json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd01::/64"]}));
-    assert_eq!(
-        dual.pod_cidrs
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["10.1.0.0/24", "fd01::/64"]
-    );
-    assert_eq!(
-        dual.addresses
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["172.30.0.2", "fd00::2"]
-    );
+    assert_eq!(dual.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.0/24", "fd01::/64"]);
+    assert_eq!(dual.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.30.0.2", "fd00::2"]);
     assert_eq!(node(json!({"podCIDR": "10.1.0.0/24"})).pod_cidrs.len(), 1);
 
-    let ranges = read::<ServiceRanges>(
-        &json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.0.0.0/16", "bad"]}}),
-    );
-    assert_eq!(
-        ranges.into_named().unwrap().1,
-        ServiceRanges(vec!["10.0.0.0/16".parse().unwrap()])
-    );
+    let ranges =
+        read::<ServiceRanges>(&json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.0.0.0/16", "bad"]}}));
+    assert_eq!(ranges.into_named().unwrap().1, ServiceRanges(vec!["10.0.0.0/16".parse().unwrap()]));
 }
 
 #[test]
 fn a_namespace_keeps_labels_and_uid() {
     let object = json!({"metadata": {"name": "kube-system", "uid": "k1", "labels": {"a": "b"}, "deletionTimestamp": "2026-01-02T03:04:05Z"}});
     let (name, read) = read::<ClusterNamespace>(&object).into_named().unwrap();
-    assert_eq!(
-        (name.as_str(), read.uid.as_str(), read.namespace.terminating),
-        ("kube-system", "k1", true)
-    );
-    assert_eq!(
-        read.namespace.labels.get("a").map(String::as_str),
-        Some("b")
-    );
+    assert_eq!((name.as_str(), read.uid.as_str(), read.namespace.terminating), ("kube-system", "k1", true));
+    assert_eq!(read.namespace.labels.get("a").map(String::as_str), Some("b"));
 }

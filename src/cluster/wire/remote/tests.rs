@@ -9,12 +9,10 @@ fn read<T: FromWire>(object: &Value) -> Wire<T> {
 }
 
 fn service(spec: Value) -> Origin {
-    read::<Origin>(
-        &json!({"metadata": {"name": "books", "namespace": "shop", "uid": "u1"}, "spec": spec}),
-    )
-    .into_model()
-    .unwrap()
-    .1
+    read::<Origin>(&json!({"metadata": {"name": "books", "namespace": "shop", "uid": "u1"}, "spec": spec}))
+        .into_model()
+        .unwrap()
+        .1
 }
 
 fn with_ports(ports: Value) -> Origin {
@@ -49,12 +47,7 @@ fn m01_an_ordinary_service_is_read_whole() {
     assert_eq!(wire.uid(), "u1");
     let (key, origin) = wire.into_model().unwrap();
     assert_eq!(key, Key::new("shop", "books"));
-    let map = |entries: &[(&str, &str)]| {
-        entries
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
-    };
+    let map = |entries: &[(&str, &str)]| entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let port = |name: &str, protocol, node_port, app: Option<&str>| OriginPort {
         name: name.into(),
         port: 80,
@@ -70,19 +63,11 @@ fn m01_an_ordinary_service_is_read_whole() {
             annotations: map(&[("example.com/team", "a")]),
             kind: OriginType::LoadBalancer,
             ports: vec![
-                port(
-                    "http",
-                    Protocol::Tcp,
-                    Some(30080),
-                    Some("kubernetes.io/h2c")
-                ),
+                port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c")),
                 port("dns", Protocol::Udp, None, None)
             ],
             has_selector: true,
-            ingress: vec![
-                Ingress::Ip("203.0.113.3".into()),
-                Ingress::Hostname("lb.example".into())
-            ],
+            ingress: vec![Ingress::Ip("203.0.113.3".into()), Ingress::Hostname("lb.example".into())],
             local_traffic: true,
             malformed: None,
         }
@@ -93,23 +78,11 @@ fn m01_an_ordinary_service_is_read_whole() {
 fn m08_each_type_is_told_apart() {
     let kind = |spec| service(spec).kind;
     assert_eq!(kind(json!({})), OriginType::ClusterIp);
-    assert_eq!(
-        kind(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"})),
-        OriginType::ClusterIp
-    );
-    assert_eq!(
-        kind(json!({"type": "ClusterIP", "clusterIP": "None"})),
-        OriginType::Headless
-    );
+    assert_eq!(kind(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1"})), OriginType::ClusterIp);
+    assert_eq!(kind(json!({"type": "ClusterIP", "clusterIP": "None"})), OriginType::Headless);
     assert_eq!(kind(json!({"type": "NodePort"})), OriginType::NodePort);
-    assert_eq!(
-        kind(json!({"type": "LoadBalancer"})),
-        OriginType::LoadBalancer
-    );
-    assert_eq!(
-        kind(json!({"type": "ExternalName"})),
-        OriginType::ExternalName
-    );
+    assert_eq!(kind(json!({"type": "LoadBalancer"})), OriginType::LoadBalancer);
+    assert_eq!(kind(json!({"type": "ExternalName"})), OriginType::ExternalName);
     assert_eq!(
         service(json!({"type": "Rocket\u{1b}"})).malformed.unwrap(),
         "spec.type is \"Rocket\\u001b\", not a type of Service"
@@ -118,63 +91,31 @@ fn m08_each_type_is_told_apart() {
 
 #[test]
 fn a12_bad_ports_make_the_origin_malformed_with_a_reason() {
-    for bad in [
-        json!(0),
-        json!(65536),
-        json!(-1),
-        json!(1.5),
-        json!("80"),
-        json!(null),
-        json!({}),
-        json!(u64::MAX),
-    ] {
-        assert!(
-            why(json!([{"port": bad}])).starts_with("spec.ports[0].port is "),
-            "{bad}"
-        );
+    for bad in [json!(0), json!(65536), json!(-1), json!(1.5), json!("80"), json!(null), json!({}), json!(u64::MAX)] {
+        assert!(why(json!([{"port": bad}])).starts_with("spec.ports[0].port is "), "{bad}");
     }
     assert_eq!(
-        with_ports(json!([{"port": 1}, {"name": "b", "port": 65535}]))
-            .malformed
-            .unwrap(),
+        with_ports(json!([{"port": 1}, {"name": "b", "port": 65535}])).malformed.unwrap(),
         "spec.ports has several entries and one of them has no name"
     );
     for name in ["A", "-a", "a b", "a\n", &"a".repeat(64)] {
-        assert!(
-            why(json!([{"name": name, "port": 1}])).contains("not a DNS label"),
-            "{name:?}"
-        );
+        assert!(why(json!([{"name": name, "port": 1}])).contains("not a DNS label"), "{name:?}");
     }
     assert!(why(json!([{"port": 1, "protocol": "QUIC"}])).contains("not TCP, UDP or SCTP"));
     assert!(why(json!([{"port": 1, "protocol": "tcp"}])).contains("not TCP, UDP or SCTP"));
     assert!(why(json!([{"port": 1, "appProtocol": "a b"}])).contains("not a protocol name"));
     assert!(why(json!([{"port": 1, "nodePort": 70000}])).contains("nodePort of port 1"));
-    assert!(
-        why(json!([{"name": "a", "port": 1}, {"name": "a", "port": 2}]))
-            .contains("two ports of the name \"a\"")
-    );
-    assert!(
-        why(json!([{"name": "a", "port": 1}, {"name": "b", "port": 1}])).contains("1/TCP twice")
-    );
+    assert!(why(json!([{"name": "a", "port": 1}, {"name": "a", "port": 2}])).contains("two ports of the name \"a\""));
+    assert!(why(json!([{"name": "a", "port": 1}, {"name": "b", "port": 1}])).contains("1/TCP twice"));
     assert!(why(json!([7])).contains("spec.ports[0].port"));
-    let many: Vec<Value> = (1..=10_000)
-        .map(|n| json!({"name": format!("p{n}"), "port": n}))
-        .collect();
+    let many: Vec<Value> = (1..=10_000).map(|n| json!({"name": format!("p{n}"), "port": n})).collect();
     assert_eq!(why(many.into()), "spec.ports has more than 1000 entries");
     assert!(why(json!([{"port": "x".repeat(300 * 1024)}])).len() < 200);
 }
 
 #[test]
 fn a12_wrong_types_anywhere_are_read_without_failing() {
-    for junk in [
-        json!(null),
-        json!(7),
-        json!("x"),
-        json!([]),
-        json!({}),
-        json!([[]]),
-        json!(true),
-    ] {
+    for junk in [json!(null), json!(7), json!("x"), json!([]), json!({}), json!([[]]), json!(true)] {
         for object in [
             junk.clone(),
             json!({"metadata": junk, "spec": junk, "status": junk}),
@@ -206,16 +147,9 @@ fn a12_objects_without_a_legal_key_are_dropped() {
         (json!(null), json!("x")),
         (json!("shop"), json!(7)),
     ] {
-        assert!(
-            read::<Origin>(&json!({"metadata": {"namespace": namespace, "name": name}}))
-                .into_model()
-                .is_none()
-        );
+        assert!(read::<Origin>(&json!({"metadata": {"namespace": namespace, "name": name}})).into_model().is_none());
     }
-    let origin = read::<Origin>(&json!({"metadata": {"namespace": "shop", "name": "books"}}))
-        .into_model()
-        .unwrap()
-        .1;
+    let origin = read::<Origin>(&json!({"metadata": {"namespace": "shop", "name": "books"}})).into_model().unwrap().1;
     assert_eq!(origin.malformed.unwrap(), "metadata.uid is missing");
 }
 
@@ -226,16 +160,9 @@ fn a12_one_bad_object_does_not_fail_its_page() {
         "items": [null, 7, {"metadata": {"name": "good", "namespace": "shop", "uid": "u"}, "spec": {"ports": [{"port": 80}]}}, {"spec": []}],
     });
     let list: kube::core::ObjectList<OriginWire> = serde_json::from_value(page).unwrap();
-    let read: Vec<_> = list
-        .items
-        .into_iter()
-        .filter_map(Wire::into_model)
-        .collect();
+    let read: Vec<_> = list.items.into_iter().filter_map(Wire::into_model).collect();
     assert_eq!(read.len(), 1);
-    assert_eq!(
-        (read[0].0.name.as_str(), &read[0].1.malformed),
-        ("good", &None)
-    );
+    assert_eq!((read[0].0.name.as_str(), &read[0].1.malformed), ("good", &None));
 }
 
 #[test]
@@ -249,24 +176,18 @@ fn a10_a11_labels_and_annotations_are_legal_bounded_and_never_kubernetes_own() {
         },
     }})).into_model().unwrap().1;
     assert_eq!(origin.labels.into_keys().collect::<Vec<_>>(), ["ok"]);
-    assert_eq!(
-        origin.annotations.into_iter().collect::<Vec<_>>(),
-        [("ok".to_owned(), "any\ntext".to_owned())]
-    );
+    assert_eq!(origin.annotations.into_iter().collect::<Vec<_>>(), [("ok".to_owned(), "any\ntext".to_owned())]);
 }
 
 fn slice(labels: Value, annotations: Value, rest: Value) -> Option<RemoteSlice> {
     let mut object = rest;
-    object["metadata"] = json!({"name": "books-abcde", "namespace": "shop", "labels": labels, "annotations": annotations});
+    object["metadata"] =
+        json!({"name": "books-abcde", "namespace": "shop", "labels": labels, "annotations": annotations});
     read::<Option<RemoteSlice>>(&object).into_model().unwrap().1
 }
 
 fn pods(rest: Value) -> Option<RemoteSlice> {
-    slice(
-        json!({"kubernetes.io/service-name": "books"}),
-        json!({}),
-        rest,
-    )
+    slice(json!({"kubernetes.io/service-name": "books"}), json!({}), rest)
 }
 
 #[test]
@@ -291,30 +212,16 @@ fn a_pod_slice_is_read_whole() {
         hostname: None,
         node: None,
     };
-    let port = |name: &str| SlicePort {
-        name: name.into(),
-        port: 8080,
-        protocol: Protocol::Tcp,
-        app_protocol: None,
-    };
+    let port = |name: &str| SlicePort { name: name.into(), port: 8080, protocol: Protocol::Tcp, app_protocol: None };
     let first = RemoteEndpoint {
         hostname: Some("pod-0".into()),
         node: Some("n1".into()),
-        ..endpoint(
-            "2001:db8::1",
-            Readiness {
-                ready: false,
-                serving: true,
-                terminating: true,
-            },
-        )
+        ..endpoint("2001:db8::1", Readiness { ready: false, serving: true, terminating: true })
     };
     assert_eq!(
         read.unwrap(),
         RemoteSlice {
-            role: SliceRole::Pods {
-                service: "books".into()
-            },
+            role: SliceRole::Pods { service: "books".into() },
             address_type: AddressType::Ip(Family::V6),
             ports: vec![port("http"), port("metrics")],
             endpoints: vec![
@@ -353,37 +260,21 @@ fn g03_a_published_slice_is_told_by_its_manager() {
         }))
     );
     let unnamed = json!({"endpointslice.kubernetes.io/managed-by": "gateway.heliostat.dev", "kubernetes.io/service-name": "forged"});
-    assert_eq!(
-        slice(unnamed, json!({}), json!({"addressType": "IPv4"})),
-        None
-    );
+    assert_eq!(slice(unnamed, json!({}), json!({"addressType": "IPv4"})), None);
 }
 
 #[test]
 fn a09_slices_that_say_nothing_of_use_are_dropped_or_empty() {
-    assert_eq!(
-        slice(json!({}), json!({}), json!({"addressType": "IPv4"})),
-        None
-    );
-    assert_eq!(
-        slice(
-            json!({"kubernetes.io/service-name": "../x"}),
-            json!({}),
-            json!({"addressType": "IPv4"})
-        ),
-        None
-    );
+    assert_eq!(slice(json!({}), json!({}), json!({"addressType": "IPv4"})), None);
+    assert_eq!(slice(json!({"kubernetes.io/service-name": "../x"}), json!({}), json!({"addressType": "IPv4"})), None);
     assert_eq!(pods(json!({"addressType": "Carrier"})), None);
     assert_eq!(pods(json!({})), None);
 
     let bad_port = pods(json!({"addressType": "IPv4", "ports": [{"name": "a", "port": 1}, {"name": "b", "port": 0}], "endpoints": [{"addresses": ["10.0.0.1"]}]})).unwrap();
     assert!(bad_port.ports.is_empty());
 
-    let many: Vec<Value> = (0..1001)
-        .map(|_| json!({"addresses": ["10.0.0.1"]}))
-        .collect();
-    let too_many =
-        pods(json!({"addressType": "IPv4", "ports": [{"port": 1}], "endpoints": many})).unwrap();
+    let many: Vec<Value> = (0..1001).map(|_| json!({"addresses": ["10.0.0.1"]})).collect();
+    let too_many = pods(json!({"addressType": "IPv4", "ports": [{"port": 1}], "endpoints": many})).unwrap();
     assert!(too_many.ports.is_empty() && too_many.endpoints.is_empty());
 
     let odd = slice(
@@ -395,11 +286,7 @@ fn a09_slices_that_say_nothing_of_use_are_dropped_or_empty() {
     assert_eq!(odd.trigger_time, None);
     let endpoint = &odd.endpoints[0];
     assert_eq!(
-        (
-            endpoint.addresses.as_slice(),
-            &endpoint.hostname,
-            &endpoint.node
-        ),
+        (endpoint.addresses.as_slice(), &endpoint.hostname, &endpoint.node),
         (&["10.0.0.1".to_owned()][..], &None, &None)
     );
 }
@@ -416,11 +303,7 @@ fn g02_a_node_is_usable_when_ready_and_schedulable() {
     let good = node(json!({}), "True");
     assert_eq!(
         good,
-        RemoteNode {
-            usable: true,
-            external: vec!["203.0.113.1".into()],
-            internal: vec!["172.30.0.2".into()]
-        }
+        RemoteNode { usable: true, external: vec!["203.0.113.1".into()], internal: vec!["172.30.0.2".into()] }
     );
     assert!(!node(json!({}), "Unknown").usable);
     assert!(!node(json!({"unschedulable": true}), "True").usable);

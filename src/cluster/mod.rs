@@ -4,6 +4,10 @@
 //! Nothing here writes to any cluster, and nothing here decides what is to be mirrored.
 
 mod address;
+pub mod client;
 pub mod credentials;
+pub mod dns;
+pub mod failure;
+pub mod own;
 pub mod text;
 pub mod wire;

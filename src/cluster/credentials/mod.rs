@@ -22,7 +22,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use rustls::{ClientConfig, pki_types::ServerName};
 
-pub use self::server::Server;
+pub use self::server::{Host, Server};
 use self::{
     document::{Document, Identity},
     tls::Tls,

@@ -256,7 +256,7 @@ impl<'a> View<'a> {
             now: self.now,
         };
         let route = way::route(&question);
-        let desired = self.mirror(key, winner, link, &question, &route, state);
+        let desired = self.mirror(key, winner, link, &question, &route);
         let mut notes = route.notes.clone();
         notes.extend(desired.unwell.clone());
         let mut outcomes = self.losers(key, Some(winner));
@@ -265,15 +265,7 @@ impl<'a> View<'a> {
         Some((Decision { write: None, outcomes, hosts: route.hosts, nodes }, desired))
     }
 
-    fn mirror(
-        &self,
-        key: &Key,
-        winner: &ClaimId,
-        link: &Link,
-        question: &Question<'_>,
-        route: &Route,
-        state: Option<&MirrorState>,
-    ) -> Desired {
+    fn mirror(&self, key: &Key, winner: &ClaimId, link: &Link, question: &Question<'_>, route: &Route) -> Desired {
         let (policy, origin) = (question.policy, question.origin);
         let not_ready = link.loss(self.now) == Loss::Act(LossAction::NotReady);
         let slice = |(source, body): (&Vec<String>, &super::model::SliceBody)| {
@@ -306,7 +298,8 @@ impl<'a> View<'a> {
         let headless = origin.kind == OriginType::Headless
             && match &route.via {
                 Some(via) => *via == Via::Direct,
-                None => state.map_or(policy.via.first() == Some(&Way::Direct), |s| s.headless),
+                // Not as it was: what should be must not depend on what had been.
+                None => policy.via.contains(&Way::Direct),
             };
         let port = |p: &&super::model::OriginPort| SlicePort {
             name: p.name.clone(),

@@ -32,7 +32,6 @@ CNI_BIN=/usr/lib/cni
 machine_programs() {
   cat <<TABLE
 curl curl
-conntrack conntrack
 $CNI_BIN/ptp containernetworking-plugins
 ip iproute2
 iptables iptables

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # The programs that the rig builds itself, and where they lie in the cache. A folder of
-# the cache is named after its Go module's files, so that a changed go.mod builds anew.
+# the cache is named after its Go module's files and the flags, so that a change builds anew.
 
 # "PROGRAM MODULE PACKAGE" for each program.
 programs() {
@@ -28,6 +28,20 @@ coredns heliostat.test/coredns:1 []
 TABLE
 }
 
+GO_FLAGS='-trimpath -mod=readonly -buildvcs=false'
+
+# link_flags MODULE. The programs of Kubernetes take their version from the linker; kubectl
+# compares it with the API server's.
+link_flags() {
+  local package version
+  printf -- '-s -w'
+  [[ $1 == kubernetes ]] || return 0
+  version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$RIG_HOME/modules/kubernetes/go.mod")
+  for package in component-base/version client-go/pkg/version; do
+    printf -- ' -X k8s.io/%s.gitVersion=%s' "$package" "$version"
+  done
+}
+
 # PROGRAM: the path of each program. PROGRAM_FOLDERS: all their folders, in the form of PATH.
 # An image lies beside its program, with the ending .tar.
 declare -A PROGRAM=()
@@ -38,7 +52,7 @@ locate_programs() {
   local -A folder=()
   while read -r program module _; do
     if [[ -z ${folder[$module]:-} ]]; then
-      key=$(cat "$RIG_HOME/modules/$module"/* | sha256sum)
+      key=$({ say "$GO_FLAGS"; link_flags "$module"; cat "$RIG_HOME/modules/$module"/*; } | sha256sum)
       folder[$module]=$RIG_CACHE/$module-${key:0:12}
       PROGRAM_FOLDERS+=${PROGRAM_FOLDERS:+:}${folder[$module]}
     fi

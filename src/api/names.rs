@@ -44,6 +44,16 @@ pub const ADOPT_ANNOTATION: &str = "heliostat.dev/adopt";
 /// the held deletions through.
 pub const ALLOW_DELETION_ANNOTATION: &str = "heliostat.dev/allow-deletion";
 
+/// Annotation on what `heliostat link` makes in the exporter: the uid of the importer's kube-system
+/// namespace. With [`LINK_LABEL`] it says whose account it is.
+pub const IMPORTER_UID_ANNOTATION: &str = "heliostat.dev/importer-uid";
+/// Annotation on the importer's Secret: `<namespace>/<name>` of the ServiceAccount in the exporter
+/// whose token it holds.
+pub const EXPORTER_ACCOUNT_ANNOTATION: &str = "heliostat.dev/exporter-account";
+/// Annotation on the importer's Secret: the kubeconfig context by which the exporter was reached,
+/// so that `heliostat unlink` can find it again.
+pub const EXPORTER_CONTEXT_ANNOTATION: &str = "heliostat.dev/exporter-context";
+
 /// Kubernetes' label on an EndpointSlice: the Service whose endpoints it holds.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// Kubernetes' label on an EndpointSlice: who writes it.

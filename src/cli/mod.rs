@@ -2,7 +2,11 @@
 //! what is mirrored; an error says what, where, why and what to do next.
 
 mod completion;
+mod connect;
 mod crds;
+mod link;
+mod output;
+mod unlink;
 mod version;
 
 use std::{
@@ -38,15 +42,19 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Crds(crds::Args),
+    Link(link::Args),
+    Unlink(unlink::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
 
 impl Command {
     /// Does what was asked. One-shot subcommands get a current `tokio` runtime.
-    async fn run(self, _global: Global) -> anyhow::Result<()> {
+    async fn run(self, global: Global) -> anyhow::Result<()> {
         match self {
             Self::Crds(args) => crds::run(&args),
+            Self::Link(args) => link::run(args, &global).await,
+            Self::Unlink(args) => unlink::run(args, &global).await,
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
         }

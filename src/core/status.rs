@@ -16,17 +16,13 @@ use super::{
     world::{Connection, Link, Loss, Owner, Policy, World},
 };
 use crate::api::{
-    ConditionType, GatewayBinding, Reason,
+    ConditionType, GatewayBinding, MAX_LISTED, MAX_MESSAGE, MAX_NAME, MAX_TEXT, Reason,
     binding::{BindingServiceCounts, GatewayBindingStatus, Routing},
     link::{ClusterLinkStatus, LinkServiceCounts},
     names::{ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
     policy::{MirrorPolicyStatus, PolicyFailure, PolicyServiceCounts},
 };
 
-/// Most failures in a status (design: section 2).
-const MAX_FAILURES: usize = 32;
-/// Longest message of a failure, in bytes.
-const MAX_MESSAGE: usize = 1024;
 /// How long a status waits for more news before it is written.
 const SETTLE: SignedDuration = SignedDuration::from_millis(100);
 /// Shortest time between two writes of one status.
@@ -179,7 +175,7 @@ impl<'a> Conditions<'a> {
             type_: kind.as_str().to_owned(),
             status: truth.as_str().to_owned(),
             reason: reason.as_str().to_owned(),
-            message: clean(&message, 8 * MAX_MESSAGE),
+            message: clean(&message, MAX_MESSAGE),
             observed_generation: self.generation,
             last_transition_time: Time(since),
         });
@@ -211,16 +207,14 @@ fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Text for status: one line, no control characters, bounded.
+/// Text for status: one line, no control characters, at most `max` characters.
 fn clean(text: &str, max: usize) -> String {
-    let mut out: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if out.len() > max {
-        let mut end = max;
-        while !out.is_char_boundary(end) {
-            end -= 1;
-        }
-        out.truncate(end);
-        out.push('…');
+    let mut characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut out: String = characters.by_ref().take(max - 1).collect();
+    match (characters.next(), characters.next()) {
+        (Some(last), None) => out.push(last),
+        (Some(_), Some(_)) => out.push('…'),
+        (None, _) => {}
     }
     out
 }
@@ -352,8 +346,8 @@ impl Engine {
         Some(ClusterLinkStatus {
             observed_generation: generation,
             conditions,
-            cluster_uid: remote.pinned_uid.clone(),
-            server_version: remote.server_version.clone(),
+            cluster_uid: remote.pinned_uid.as_deref().map(|uid| clean(uid, MAX_NAME)),
+            server_version: remote.server_version.as_deref().map(|version| clean(version, MAX_NAME)),
             credentials_expire_at: remote.credentials_expire_at.map(|t| Time(whole_seconds(t))),
             services: if remote.listed { Some(self.link_counts(name, link)) } else { before.services },
             gateways: Vec::new(),
@@ -363,7 +357,7 @@ impl Engine {
             } else {
                 remote.last_sync.map(|t| Time(whole_seconds(t)))
             },
-            last_handled_reconcile_at: remote.handled_reconcile.clone(),
+            last_handled_reconcile_at: remote.handled_reconcile.as_deref().map(|token| clean(token, MAX_TEXT)),
         })
     }
 
@@ -675,7 +669,7 @@ impl Engine {
                 tally.why_pending.get_or_insert_with(|| why.message.clone());
             }
             for note in claim.outcome.notes() {
-                if tally.failures.len() < MAX_FAILURES {
+                if tally.failures.len() < MAX_LISTED {
                     tally.failures.push(failure(id, note));
                 }
             }

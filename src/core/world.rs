@@ -157,16 +157,11 @@ impl CheckedLink {
     pub fn new(link: &ClusterLink) -> Result<Self, Refusal> {
         let spec = &link.spec;
         let invalid = |field: &'static str| move |e: String| Refusal::new(Reason::InvalidSpec, format!("{field}: {e}"));
-        if spec.services.match_all
-            && spec.services.selector.as_ref().is_some_and(|s| *s != crate::api::link::export_selector())
-        {
+        if spec.services.match_all && spec.services.selector.is_some() {
             return Err(invalid("spec.services")("set only one of selector and matchAll".into()));
         }
-        let seen = select::selector(spec.services.selector.as_ref(), "spec.services.selector")?;
-        let query = match spec.services.match_all || seen.selects_all() {
-            true => None,
-            false => Some(seen.to_string()),
-        };
+        let seen = select::selector(Some(&spec.services.effective_selector()), "spec.services.selector")?;
+        let query = (!seen.selects_all()).then(|| seen.to_string());
         Ok(Self {
             allowed: select::selector(spec.allowed_namespaces.selector.as_ref(), "spec.allowedNamespaces.selector")?,
             allow: address::parse_cidrs(&spec.addresses.allow).map_err(invalid("spec.addresses.allow"))?,

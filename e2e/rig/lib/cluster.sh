@@ -11,6 +11,7 @@
 RIG_BRIDGE=heliostat0
 RIG_NET=${HELIOSTAT_RIG_NET:-172.30.0}
 RIG_NET6=fd00:172:30::
+HAS_IPV6=$([[ ! -e /proc/net/if_inet6 ]] || say yes)
 # All pods of all clusters, whichever ranges a cluster has.
 ALL_PODS=10.244.0.0/16 ALL_PODS6=fd00:10:244::/48
 
@@ -97,24 +98,30 @@ with_network_lock() { (flock 9; "$@") 9<"$RIG_STATE"; }
 
 bridge_exists() { ip link show "$RIG_BRIDGE" >/dev/null 2>&1; }
 
-# Where the kernel passes bridged packets to iptables, a FORWARD policy of DROP (Docker sets
-# it) would cut the clusters off from each other.
+# bridge_rule ACTION: the bridge's exemption from the machine's firewall. Where the kernel passes
+# bridged packets to iptables, a FORWARD policy of DROP (Docker sets it) would cut the clusters
+# off from each other.
 bridge_rule() {
+  local program
   [[ $(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null) == 1 ]] || return 0
-  iptables -w 10 "$1" FORWARD -i "$RIG_BRIDGE" -o "$RIG_BRIDGE" -m comment --comment heliostat-rig -j ACCEPT
+  for program in iptables ${HAS_IPV6:+ip6tables}; do
+    "$program" -w 10 "$1" FORWARD -i "$RIG_BRIDGE" -o "$RIG_BRIDGE" -m comment --comment heliostat-rig -j ACCEPT || return 1
+  done
 }
 
+# make_bridge: completes one that an interrupted run has left half-made, too.
 make_bridge() {
   local used
-  ! bridge_exists || return 0
-  used=$(ip -4 route show match "$RIG_NET.0/24" | awk '$1 != "default"')
-  [[ -z $used ]] ||
-    die "the network $RIG_NET.0/24 is in use on this machine ($used). Choose another: export HELIOSTAT_RIG_NET=10.123.45"
-  ip link add "$RIG_BRIDGE" address "$(hardware_address 1)" type bridge
-  ip addr add "$RIG_NET.1/24" dev "$RIG_BRIDGE"
-  [[ ! -e /proc/net/if_inet6 ]] || ip addr add "${RIG_NET6}1/64" dev "$RIG_BRIDGE" nodad
+  if ! bridge_exists; then
+    used=$(ip -4 route show match "$RIG_NET.0/24" | awk '$1 != "default"')
+    [[ -z $used ]] ||
+      die "the network $RIG_NET.0/24 is in use on this machine ($used). Choose another: export HELIOSTAT_RIG_NET=10.123.45"
+    ip link add "$RIG_BRIDGE" address "$(hardware_address 1)" type bridge
+  fi
+  ip addr replace "$RIG_NET.1/24" dev "$RIG_BRIDGE"
+  [[ -z $HAS_IPV6 ]] || ip addr replace "${RIG_NET6}1/64" dev "$RIG_BRIDGE" nodad
   ip link set "$RIG_BRIDGE" up
-  bridge_rule -I
+  bridge_rule -C 2>/dev/null || bridge_rule -I
 }
 
 # Prints the addresses' last numbers that nodes have. The kernel is the register: each
@@ -125,6 +132,9 @@ used_indexes() { ip -j link show master "$RIG_BRIDGE" | jq -r '.[].ifalias // ""
 # go on looking for an earlier owner's for half a minute.
 hardware_address() { printf '02:68:67:00:00:%02x' "$1"; }
 
+# Prints the folder of the cluster whose link has this name, if there is one.
+link_owner() { ip -j link show "$PORT_LINK" 2>/dev/null | jq -r '.[0].ifalias // "" | split(" ")[2] // empty'; }
+
 # claim_address: makes the node's link, and prints its INDEX.
 claim_address() {
   local index used
@@ -134,16 +144,16 @@ claim_address() {
     grep -qx "$index" <<<"$used" || break
   done
   ((index <= 90)) || die "all 80 addresses of $RIG_BRIDGE are taken. Remove clusters with: e2e/rig/down NAME"
-  ip link add "$PORT_LINK" type veth peer name "hp-$NAME" address "$(hardware_address "$index")" ||
-    die "$NAME: a link $PORT_LINK is there already ($(ip -j link show "$PORT_LINK" | jq -r '.[0].ifalias // "not made by the rig"'))"
+  ip link add "$PORT_LINK" type veth peer name "hp-$NAME" address "$(hardware_address "$index")"
   ip link set "$PORT_LINK" alias "heliostat-rig $index $DIR" master "$RIG_BRIDGE" up
   say "$index"
 }
 
 release_address() {
-  local mine
-  mine=$(ip -j link show "$PORT_LINK" 2>/dev/null | jq -r '.[0].ifalias // ""') || true
-  [[ $mine != "heliostat-rig "*" $DIR" ]] || ip link del "$PORT_LINK" 2>/dev/null || true
+  local owner
+  owner=$(link_owner) || owner=''
+  # Without an owner: what an interrupted run has left, or nothing at all.
+  [[ -n $owner && $owner != "$DIR" ]] || ip link del "$PORT_LINK" 2>/dev/null || true
   if bridge_exists && [[ -z $(used_indexes) ]]; then
     bridge_rule -D 2>/dev/null || true
     ip link del "$RIG_BRIDGE"

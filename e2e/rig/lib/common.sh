@@ -7,8 +7,8 @@ shopt -s inherit_errexit nullglob
 umask 022
 
 RIG_HOME=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-RIG_CACHE=${HELIOSTAT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/heliostat}
-RIG_STATE=${HELIOSTAT_RIG:-/var/tmp/heliostat-rig}
+RIG_CACHE=$(realpath -m "${HELIOSTAT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/heliostat}")
+RIG_STATE=$(realpath -m "${HELIOSTAT_RIG:-/var/tmp/heliostat-rig}")
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }

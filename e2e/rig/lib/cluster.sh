@@ -98,14 +98,22 @@ with_network_lock() { (flock 9; "$@") 9<"$RIG_STATE"; }
 
 bridge_exists() { ip link show "$RIG_BRIDGE" >/dev/null 2>&1; }
 
-# bridge_rule ACTION: the bridge's exemption from the machine's firewall. Where the kernel passes
-# bridged packets to iptables, a FORWARD policy of DROP (Docker sets it) would cut the clusters
-# off from each other.
-bridge_rule() {
-  local program
+# The bridge's exemption from the machine's firewall. Where the kernel passes bridged packets to
+# iptables, a FORWARD policy of DROP (Docker sets it) would cut the clusters off from each other.
+BRIDGE_RULE=(FORWARD -i "$RIG_BRIDGE" -o "$RIG_BRIDGE" -m comment --comment heliostat-rig -j ACCEPT)
+
+exempt_bridge() {
+  local tables
   [[ $(cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null) == 1 ]] || return 0
-  for program in iptables ${HAS_IPV6:+ip6tables}; do
-    "$program" -w 10 "$1" FORWARD -i "$RIG_BRIDGE" -o "$RIG_BRIDGE" -m comment --comment heliostat-rig -j ACCEPT || return 1
+  for tables in iptables ${HAS_IPV6:+ip6tables}; do
+    "$tables" -w 10 -C "${BRIDGE_RULE[@]}" 2>/dev/null || "$tables" -w 10 -I "${BRIDGE_RULE[@]}"
+  done
+}
+
+remove_exemption() {
+  local tables
+  for tables in iptables ip6tables; do
+    while "$tables" -w 10 -D "${BRIDGE_RULE[@]}" 2>/dev/null; do :; done
   done
 }
 
@@ -121,7 +129,7 @@ make_bridge() {
   ip addr replace "$RIG_NET.1/24" dev "$RIG_BRIDGE"
   [[ -z $HAS_IPV6 ]] || ip addr replace "${RIG_NET6}1/64" dev "$RIG_BRIDGE" nodad
   ip link set "$RIG_BRIDGE" up
-  bridge_rule -C 2>/dev/null || bridge_rule -I
+  exempt_bridge
 }
 
 # Prints the addresses' last numbers that nodes have. The kernel is the register: each
@@ -155,7 +163,7 @@ release_address() {
   # Without an owner: what an interrupted run has left, or nothing at all.
   [[ -n $owner && $owner != "$DIR" ]] || ip link del "$PORT_LINK" 2>/dev/null || true
   if bridge_exists && [[ -z $(used_indexes) ]]; then
-    bridge_rule -D 2>/dev/null || true
+    remove_exemption
     ip link del "$RIG_BRIDGE"
   fi
 }

@@ -122,6 +122,15 @@ impl Cluster {
         explain(&self.name(), &self.server, doing, error)
     }
 
+    /// The error for a cluster that does not serve our kinds.
+    pub(super) fn without_crds(&self) -> anyhow::Error {
+        anyhow!(
+            "{} does not know the kinds of heliostat.dev. Install the CRDs first: heliostat crds | {} apply -f -",
+            self.name(),
+            self.kubectl()
+        )
+    }
+
     /// `kubectl` with the flags that lead to this cluster, for commands shown to the user.
     pub(super) fn kubectl(&self) -> String {
         let mut words = "kubectl".to_owned();
@@ -141,13 +150,13 @@ fn explain(cluster: &str, server: &str, doing: &str, error: kube::Error) -> anyh
         kube::Error::Api(status) => {
             let next = match status.code {
                 401 => {
-                    "Its API server does not know these credentials: log in again, or take another context with --context or --kubeconfig."
+                    ". Its API server does not know these credentials: log in again, or take another context with --context or --kubeconfig."
                 }
-                403 => "Ask for that right, or take a context that has it.",
+                403 => ". Ask for that right, or take a context that has it.",
                 _ => "",
             };
             anyhow!(
-                "cannot {doing} in {cluster}: {} ({}). {next}",
+                "cannot {doing} in {cluster}: {} ({}){next}",
                 clean(&status.message).trim_end_matches('.'),
                 status.code
             )

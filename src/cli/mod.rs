@@ -6,6 +6,8 @@ mod connect;
 mod crds;
 mod link;
 mod output;
+mod status;
+mod table;
 mod unlink;
 mod version;
 
@@ -44,6 +46,7 @@ enum Command {
     Crds(crds::Args),
     Link(link::Args),
     Unlink(unlink::Args),
+    Status(status::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
@@ -55,6 +58,7 @@ impl Command {
             Self::Crds(args) => crds::run(&args),
             Self::Link(args) => link::run(args, &global).await,
             Self::Unlink(args) => unlink::run(args, &global).await,
+            Self::Status(args) => status::run(args, &global).await,
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
         }

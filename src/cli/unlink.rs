@@ -70,7 +70,10 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     };
     let asked = asked(&args);
     if found.link.is_none() && found.secret.is_none() && !asked {
-        return Err(no_such_link(&args.name, &importer).await);
+        let links: Api<ClusterLink> = Api::all(importer.client.clone());
+        let links = links.list(&ListParams::default()).await.map(|l| l.items).unwrap_or_default();
+        let error = link::no_such_link(&args.name, &links, &importer);
+        bail!("{error}. To remove an account that was left in an exporter, pass --remote-context.");
     }
     let mut progress = Progress::new();
     remove_here(&args, &importer, &found, &account, &mut progress).await?;
@@ -90,7 +93,7 @@ async fn find(args: &Args, importer: &Cluster) -> anyhow::Result<Found> {
     let link = match links.get_opt(name).await {
         Ok(link) => link,
         // Without the CRD there is no link, but there may be a Secret.
-        Err(kube::Error::Api(status)) if status.is_not_found() => None,
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
         Err(e) => return Err(importer.failed(&format!("read ClusterLink {name}"), e)),
     };
     let secret_name =
@@ -103,18 +106,6 @@ async fn find(args: &Args, importer: &Cluster) -> anyhow::Result<Found> {
         .map_err(|e| importer.failed(&format!("read Secret {}/{secret_name}", args.namespace), e))?;
     let mirrors = mirrors(importer, link.as_ref()).await?;
     Ok(Found { link, secret, mirrors })
-}
-
-/// The error for a name that nothing here belongs to.
-async fn no_such_link(name: &str, importer: &Cluster) -> anyhow::Error {
-    let links: Api<ClusterLink> = Api::all(importer.client.clone());
-    let known = links.list_metadata(&ListParams::default()).await.map(|l| l.items).unwrap_or_default();
-    let known: Vec<String> = known.into_iter().filter_map(|l| l.metadata.name).collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    anyhow!(
-        "there is no link {name:?} in {}; its links are: {known}. To remove an account that was left in an exporter, pass --remote-context.",
-        importer.name()
-    )
 }
 
 /// The link's mirrors: those that carry its uid.
@@ -189,7 +180,7 @@ async fn remove_here(
         let links: Api<ClusterLink> = Api::all(importer.client.clone());
         match links.delete(&args.name, &DeleteParams::background()).await {
             Ok(_) => progress.say(&format!("importer: deleted ClusterLink {}", args.name)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(e) => return Err(importer.failed(&format!("delete ClusterLink {}", args.name), e)),
         }
         progress.say(&format!("importer: {}", fate(link, &found.mirrors)));

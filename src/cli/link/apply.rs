@@ -47,6 +47,7 @@ pub(super) async fn run(
     exporter: &Cluster,
 ) -> anyhow::Result<()> {
     let mut progress = Progress::new();
+    serves_our_kinds(importer).await?;
     let older = tokens(&manifests, exporter).await?;
     if !request.renew
         && let Some(newest) = older.last()
@@ -133,7 +134,6 @@ async fn look(
     for namespace in &manifests.service_namespaces {
         namespace_exists(exporter, namespace, "Create it there first, or leave this --service-namespace out.").await?;
     }
-    serves_our_kinds(importer).await?;
     let mut home_exists = false;
     for document in manifests.exporter() {
         let existing = there.get(&document).await?;
@@ -175,11 +175,7 @@ async fn serves_our_kinds(importer: &Cluster) -> anyhow::Result<()> {
     if groups.groups.iter().any(|g| g.name == crate::api::GROUP) {
         return Ok(());
     }
-    bail!(
-        "{} does not know ClusterLinks. Install the CRDs first: heliostat crds | {} apply -f -",
-        importer.name(),
-        importer.kubectl()
-    )
+    Err(importer.without_crds())
 }
 
 /// What to do for an object of the exporter.

@@ -14,7 +14,6 @@
 mod account;
 mod apply;
 mod manifests;
-mod server;
 mod wait;
 mod write;
 
@@ -24,10 +23,13 @@ pub(super) use write::{delete, owned};
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::{Global, connect::Cluster, output};
-use crate::api::{duration::parse_duration, link::NamespacesFrom};
+use crate::{
+    api::{ClusterLink, duration::parse_duration, link::NamespacesFrom},
+    cluster::credentials::Credentials,
+};
 use manifests::{Manifests, Side, TOKEN_PLACEHOLDER};
 
 /// The controller's namespace, and the account's, unless the user says otherwise.
@@ -113,7 +115,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
 
 /// What the link will consist of; reads who the two clusters are.
 async fn manifests(args: &Args, importer: &Cluster, exporter: &Cluster) -> anyhow::Result<Manifests> {
-    let server = server::choose(&exporter.server, args.server.as_deref())?;
+    let server = args.server.clone().unwrap_or_else(|| exporter.server.clone());
     if exporter.trust.insecure {
         bail!(
             "the kubeconfig of {} switches certificate verification off, which a link never does. Replace insecure-skip-tls-verify by certificate-authority-data.",
@@ -135,7 +137,7 @@ async fn manifests(args: &Args, importer: &Cluster, exporter: &Cluster) -> anyho
     let mut service_namespaces = args.service_namespaces.clone();
     service_namespaces.sort();
     service_namespaces.dedup();
-    Ok(Manifests {
+    let manifests = Manifests {
         account,
         account_namespace: args.remote_namespace.clone(),
         token_secret,
@@ -151,6 +153,18 @@ async fn manifests(args: &Args, importer: &Cluster, exporter: &Cluster) -> anyho
             Allow::Same => NamespacesFrom::Same,
             Allow::All => NamespacesFrom::All,
         }),
+    };
+    usable(&manifests, &exporter.name())?;
+    Ok(manifests)
+}
+
+/// The controller must be able to use the kubeconfig: it is read as the controller reads it.
+fn usable(manifests: &Manifests, exporter: &str) -> anyhow::Result<()> {
+    Credentials::parse(manifests.kubeconfig(TOKEN_PLACEHOLDER)?.as_bytes()).map(drop).map_err(|error| {
+        anyhow!(
+            "the controller could not use a kubeconfig for {exporter} with server {}: {error}. Pass --server https://HOST:PORT, as pods of the importer reach that API server.",
+            manifests.server
+        )
     })
 }
 
@@ -188,6 +202,13 @@ pub(super) fn link_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// The error for a name that no link has.
+pub(super) fn no_such_link(name: &str, links: &[ClusterLink], importer: &Cluster) -> anyhow::Error {
+    let known: Vec<&str> = links.iter().filter_map(|l| l.metadata.name.as_deref()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    anyhow!("there is no link {name:?} in {}; its links are: {known}", importer.name())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,6 +220,21 @@ mod tests {
         }
         for bad in ["", "East", "a_b", "a.b", "-a", "a-", "é", &"e".repeat(33)] {
             assert!(link_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_controllers_own_reader_decides_which_server_will_do() {
+        let certificate = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        let with = |server: &str| Manifests {
+            server: server.to_owned(),
+            ca: certificate.clone().into_bytes(),
+            ..manifests::tests::manifests()
+        };
+        assert_eq!(usable(&with("https://192.0.2.1:6443"), "there").map_err(|e| e.to_string()), Ok(()));
+        for server in ["https://127.0.0.1:6443", "https://localhost", "https://[::1]:6443", "http://192.0.2.1"] {
+            let error = usable(&with(server), "there").unwrap_err().to_string();
+            assert!(error.contains(server) && error.contains("Pass --server https://HOST:PORT"), "{error}");
         }
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Writer<'a> {
             let params = with_uid(made.uid.as_deref());
             match made.api.delete(&made.name, &params).await {
                 Ok(_) => progress.say(&format!("{}: removed {} again", self.side, made.title)),
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(e) => {
                     let why = self.cluster.failed("remove it", e);
                     progress.say(&format!("{}: {} remains: {why}", self.side, made.title));
@@ -186,7 +186,7 @@ pub(in crate::cli) async fn delete(
     let api = api(cluster, resource, meta.namespace.as_deref());
     match api.delete(name, &with_uid(meta.uid.as_deref())).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(e) => {
             let what = title(resource, meta.namespace.as_deref(), name);
             Err(cluster.failed(&format!("delete {what}"), e))

@@ -338,24 +338,18 @@ impl Engine {
         let right = |uid: &String| expected.as_ref() == Some(uid);
         let in_scope = |scope: &Option<String>, key: &Key| scope.as_ref().is_none_or(|ns| *ns == key.namespace);
         match event {
-            RemoteEvent::Service(key, origin) => {
-                if remote.services.get(&key) != Some(&*origin) {
-                    remote.services.insert(key.clone(), *origin);
-                    self.reconsider(name, &key);
-                    self.touch_origin(name, &key);
-                }
+            RemoteEvent::Service(key, origin) if remote.services.get(&key) != Some(&*origin) => {
+                remote.services.insert(key.clone(), *origin);
+                self.reconsider(name, &key);
+                self.touch_origin(name, &key);
             }
-            RemoteEvent::ServiceGone(key, uid) => {
-                if remote.services.get(&key).is_some_and(|origin| origin.uid == uid) {
-                    remote.services.remove(&key);
-                    self.reconsider(name, &key);
-                }
+            RemoteEvent::ServiceGone(key, uid) if remote.services.get(&key).is_some_and(|origin| origin.uid == uid) => {
+                remote.services.remove(&key);
+                self.reconsider(name, &key);
             }
-            RemoteEvent::Slice(key, slice) => {
-                if remote.slices.get(&key) != Some(&*slice) {
-                    let concerned = remote.set_slice(&key, Some(*slice));
-                    concerned.iter().for_each(|origin| self.touch_origin(name, origin));
-                }
+            RemoteEvent::Slice(key, slice) if remote.slices.get(&key) != Some(&*slice) => {
+                let concerned = remote.set_slice(&key, Some(*slice));
+                concerned.iter().for_each(|origin| self.touch_origin(name, origin));
             }
             RemoteEvent::SliceGone(key) => {
                 let concerned = remote.set_slice(&key, None);
@@ -394,11 +388,9 @@ impl Engine {
         let Some(link) = self.world.links.get_mut(name) else { return };
         let remote = &mut link.remote;
         match event {
-            RemoteEvent::NodesListed(nodes) => {
-                if remote.nodes.as_ref() != Some(&nodes) {
-                    remote.nodes = Some(nodes);
-                    self.touch_node_users(name);
-                }
+            RemoteEvent::NodesListed(nodes) if remote.nodes.as_ref() != Some(&nodes) => {
+                remote.nodes = Some(nodes);
+                self.touch_node_users(name);
             }
             RemoteEvent::Node(node, state) => {
                 if let Some(Ok(nodes)) = &mut remote.nodes

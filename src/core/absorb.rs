@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     engine::Engine,
     io::{About, Change, Event, Local, RemoteEvent},
+    link::{CheckedLink, Connection, Link},
     model::{Key, LocalNamespace, LocalService, LocalSlice, Origin, RemoteSlice},
     select::Refusal,
-    world::{self, Connection, Link, Policy},
+    world::{self, Policy},
 };
 use crate::api::{ClusterLink, GatewayBinding, MirrorPolicy, Reason, link::NamespacesFrom};
 
@@ -98,7 +99,7 @@ impl Engine {
                     self.status.touch_link(&name);
                     return;
                 }
-                link.checked = world::CheckedLink::new(&link.object);
+                link.checked = CheckedLink::new(&link.object);
                 link.set_clock(now);
                 if link.object.spec.suspend {
                     link.mark_unknown(now);

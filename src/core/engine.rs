@@ -7,20 +7,20 @@ use std::{
     time::Duration,
 };
 
-use backon::BackoffBuilder;
 use ipnet::IpNet;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     claim::{ClaimId, Claims, Outcome},
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
+    link::Loss,
     model::{Key, LocalService, LocalSlice},
-    name,
     queue::FairQueue,
     resolve::{Decision, View},
+    retry::{self, Retry},
     select::{self, Refusal},
     status::StatusBook,
-    world::{Loss, Owner, World},
+    world::{Owner, World},
 };
 use crate::api::Reason;
 
@@ -36,11 +36,6 @@ pub struct Settings {
     /// Most unanswered writes of mirrors.
     pub writes_in_flight: usize,
 }
-
-/// First delay after a failed write; doubled each time.
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// Longest delay between two tries (design: promise 7).
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// See the file's description.
 #[derive(Debug)]
@@ -73,14 +68,6 @@ struct Flight {
     /// A watch said that the object, or the whole list, changed meanwhile by deletion: the answer
     /// may be older than what is known.
     overtaken: bool,
-}
-
-/// A mirror whose last write failed.
-#[derive(Debug)]
-struct Retry {
-    delays: backon::ExponentialBackoff,
-    attempt: u32,
-    at: Timestamp,
 }
 
 impl Engine {
@@ -304,7 +291,7 @@ impl Engine {
         for key in due {
             // Kept, so that the next failure waits longer; out of reach until then.
             if let Some(retry) = self.retries.get_mut(&key) {
-                retry.at = Timestamp::MAX;
+                retry.tried();
             }
             let lane = self.claims.on(&key).next().map(|id| id.link.clone()).unwrap_or_default();
             self.queue.push(&lane, key);
@@ -495,7 +482,7 @@ impl Engine {
 
     fn write_failed(&mut self, flight: Flight, error: &WriteError) {
         let Flight { target, op, .. } = flight;
-        let refusal = failure(&target, &op, error);
+        let refusal = retry::failure(&target, &op, error);
         let claims: Vec<ClaimId> = self.claims.on(&target).cloned().collect();
         let winner = self
             .view(None)
@@ -516,25 +503,8 @@ impl Engine {
     }
 
     fn retry_later(&mut self, target: Key, retry_after: Option<Duration>) {
-        let delays = || {
-            backon::ExponentialBuilder::default()
-                .with_min_delay(BACKOFF_MIN)
-                .with_max_delay(BACKOFF_MAX)
-                .without_max_times()
-                .build()
-        };
-        let retry = self.retries.entry(target.clone()).or_insert_with(|| Retry {
-            delays: delays(),
-            attempt: 0,
-            at: Timestamp::MAX,
-        });
-        retry.attempt += 1;
-        let delay = retry.delays.next().unwrap_or(BACKOFF_MAX);
-        let delay = spread(delay, &target, retry.attempt).max(retry_after.unwrap_or_default());
-        retry.at = self
-            .now
-            .saturating_add(SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_secs(60)))
-            .unwrap_or(Timestamp::MAX);
+        let now = self.now;
+        self.retries.entry(target.clone()).or_default().failed(&target, now, retry_after);
     }
 
     // ---- sessions and hostnames ----
@@ -652,26 +622,4 @@ impl WriteOp {
 /// numbers that grow; where they are not, nothing is older.
 fn older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
-}
-
-/// 75–125 % of a delay, by mirror and attempt, so that retries do not come all at once.
-fn spread(delay: Duration, target: &Key, attempt: u32) -> Duration {
-    let hash = name::hash(&[&target.namespace, &target.name, &attempt.to_string()], 2);
-    let part = u32::from_str_radix(&hash, 16).unwrap_or(128);
-    delay * (192 + part / 2) / 256
-}
-
-/// What a user should know about a write that failed.
-fn failure(target: &Key, op: &WriteOp, error: &WriteError) -> Refusal {
-    let what = op.object().map_or_else(|| target.to_string(), ToString::to_string);
-    let says = |hint: &str| error.message.contains(hint);
-    let reason = match error.kind {
-        WriteFailure::AlreadyExists => Reason::NameConflict,
-        WriteFailure::Forbidden if says("exceeded quota") => Reason::QuotaExceeded,
-        WriteFailure::Forbidden if says("being terminated") => Reason::NamespaceTerminating,
-        WriteFailure::Forbidden => Reason::Forbidden,
-        WriteFailure::Invalid => Reason::UnsupportedValue,
-        WriteFailure::Conflict | WriteFailure::NotFound | WriteFailure::Transient => Reason::Pending,
-    };
-    Refusal::new(reason, format!("{what} could not be written: {}; it is tried again", error.message))
 }

@@ -10,11 +10,12 @@ use super::{
     copy,
     diff::{self, Desired, Marks},
     io::{MirrorService, WriteOp},
+    link::{Link, Loss},
     model::{Key, LocalService, MirrorState, OriginType, SlicePort},
     name,
     select::{CheckedPolicy, Refusal},
     way::{self, Question, Route, Via},
-    world::{Link, Loss, Owner, World},
+    world::{Owner, World},
 };
 use crate::api::{
     Reason,

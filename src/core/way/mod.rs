@@ -15,10 +15,11 @@ use jiff::Timestamp;
 
 use super::{
     address::AddressPolicy,
+    link::Remote,
     model::{Family, Key, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort, SliceRole},
     name,
     select::{CheckedPolicy, Refusal},
-    world::{Host, Remote},
+    world::Host,
 };
 use crate::api::{GatewayBinding, Reason, policy::Way};
 

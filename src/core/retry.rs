@@ -1,0 +1,73 @@
+//! Writes that failed: when they are tried again, and what a user is told of them.
+
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    io::{WriteError, WriteFailure, WriteOp},
+    model::Key,
+    name,
+    select::Refusal,
+};
+use crate::api::Reason;
+
+/// First delay after a failed write; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// Longest delay between two tries (design: promise 7).
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A mirror whose last write failed.
+#[derive(Debug)]
+pub struct Retry {
+    delays: backon::ExponentialBackoff,
+    attempt: u32,
+    /// When it is tried again.
+    pub at: Timestamp,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let delays = backon::ExponentialBuilder::default().with_min_delay(BACKOFF_MIN).with_max_delay(BACKOFF_MAX);
+        Self { delays: delays.without_max_times().build(), attempt: 0, at: Timestamp::MAX }
+    }
+}
+
+impl Retry {
+    /// It failed, again; the API server may have asked for a delay.
+    pub fn failed(&mut self, target: &Key, now: Timestamp, asked: Option<Duration>) {
+        self.attempt += 1;
+        let delay = self.delays.next().unwrap_or(BACKOFF_MAX);
+        let delay = spread(delay, target, self.attempt).max(asked.unwrap_or_default());
+        let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::from_secs(60));
+        self.at = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
+    }
+
+    /// It is being tried again; should that fail, the next delay is longer.
+    pub fn tried(&mut self) {
+        self.at = Timestamp::MAX;
+    }
+}
+
+/// 75–125 % of a delay, by mirror and attempt, so that retries do not come all at once.
+fn spread(delay: Duration, target: &Key, attempt: u32) -> Duration {
+    let hash = name::hash(&[&target.namespace, &target.name, &attempt.to_string()], 2);
+    let part = u32::from_str_radix(&hash, 16).unwrap_or(128);
+    delay * (192 + part / 2) / 256
+}
+
+/// What a user should know about a write that failed.
+pub fn failure(target: &Key, op: &WriteOp, error: &WriteError) -> Refusal {
+    let what = op.object().map_or_else(|| target.to_string(), ToString::to_string);
+    let says = |hint: &str| error.message.contains(hint);
+    let reason = match error.kind {
+        WriteFailure::AlreadyExists => Reason::NameConflict,
+        WriteFailure::Forbidden if says("exceeded quota") => Reason::QuotaExceeded,
+        WriteFailure::Forbidden if says("being terminated") => Reason::NamespaceTerminating,
+        WriteFailure::Forbidden => Reason::Forbidden,
+        WriteFailure::Invalid => Reason::UnsupportedValue,
+        WriteFailure::Conflict | WriteFailure::NotFound | WriteFailure::Transient => Reason::Pending,
+    };
+    Refusal::new(reason, format!("{what} could not be written: {}; it is tried again", error.message))
+}

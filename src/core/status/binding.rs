@@ -1,0 +1,76 @@
+//! What is said of a binding.
+
+use super::{
+    condition::{Conditions, Truth, no, yes},
+    count::number,
+};
+use crate::{
+    api::{
+        ConditionType, GatewayBinding, Reason,
+        binding::{BindingServiceCounts, GatewayBindingStatus, Routing},
+    },
+    core::{
+        claim::{Claim, ClaimId, Outcome},
+        engine::Engine,
+        select::Refusal,
+        way::Via,
+    },
+};
+
+impl Engine {
+    pub(super) fn binding_status(&self, name: &str, binding: &GatewayBinding) -> GatewayBindingStatus {
+        let before = binding.status.clone().unwrap_or_default();
+        let generation = binding.metadata.generation;
+        let mut c = Conditions::new(&before.conditions, generation, self.now);
+        let unsupported = |what: &str| {
+            Refusal::new(Reason::UnsupportedValue, format!("{what} is not supported by this version of Heliostat"))
+        };
+        let import = match (&binding.spec.import, binding.spec.routing) {
+            (None, _) => Err(unsupported("spec.export")),
+            (Some(_), Routing::Linkerd) => Err(unsupported("spec.routing: Linkerd")),
+            (Some(import), _) => Ok(import),
+        };
+        let import = match import {
+            Ok(import) => import,
+            Err(refusal) => {
+                c.say(ConditionType::Ready, no(&refusal));
+                c.say(ConditionType::Accepted, no(&refusal));
+                c.say(
+                    ConditionType::ResolvedRefs,
+                    (Truth::Unknown, Reason::Pending, "the spec is not accepted".into()),
+                );
+                c.say(ConditionType::Programmed, (Truth::Unknown, Reason::Pending, "the spec is not accepted".into()));
+                return GatewayBindingStatus {
+                    observed_generation: generation,
+                    conditions: c.finish(Some(&refusal), None),
+                    ..GatewayBindingStatus::default()
+                };
+            }
+        };
+        let link = &import.link_ref.name;
+        let missing = Refusal::new(
+            Reason::RefNotFound,
+            format!("spec.import.linkRef.name: ClusterLink {link} does not exist; create it or correct the name"),
+        );
+        let found = self.world.links.contains_key(link);
+        let described = "the gateway is described by hand; nothing is programmed over there";
+        c.say(ConditionType::Ready, if found { yes(Reason::Ready, described) } else { no(&missing) });
+        c.say(ConditionType::Accepted, yes(Reason::Accepted, "the spec is accepted"));
+        c.say(
+            ConditionType::ResolvedRefs,
+            if found { yes(Reason::Resolved, format!("ClusterLink {link} exists")) } else { no(&missing) },
+        );
+        c.say(ConditionType::Programmed, yes(Reason::Programmed, described));
+        let via = Via::Gateway(name.to_owned());
+        let through = |(_, claim): &(&ClaimId, &Claim)| matches!(&claim.outcome, Outcome::Mirrored { via: Some(v), .. } if *v == via);
+        let programmed = number(self.claims.of_link(link).filter(through).count());
+        GatewayBindingStatus {
+            observed_generation: generation,
+            conditions: c.finish(None, None),
+            addresses: import.addresses.clone(),
+            services: Some(BindingServiceCounts { selected: programmed, programmed, pending: 0, failed: 0 }),
+            ports: None,
+            failures: Vec::new(),
+        }
+    }
+}

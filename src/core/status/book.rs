@@ -1,0 +1,126 @@
+//! When statuses are looked at and written: soon after news, not too often, one write at a time.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::{
+    io::{WriteId, WriteOp},
+    model::Key,
+    world::World,
+};
+
+/// How long a status waits for more news before it is written.
+const SETTLE: SignedDuration = SignedDuration::from_millis(100);
+/// Shortest time between two writes of one status.
+const REST: SignedDuration = SignedDuration::from_secs(1);
+
+/// An object that has a status of ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    Link(String),
+    Policy(Key),
+    Binding(String),
+}
+
+/// Which statuses are to be looked at, and which are being written.
+#[derive(Debug, Default)]
+pub struct StatusBook {
+    /// When each is due; none: as soon as it has been seen.
+    dirty: BTreeMap<Subject, Option<Timestamp>>,
+    /// Not before.
+    rest: BTreeMap<Subject, Timestamp>,
+    flights: BTreeMap<WriteId, (Subject, WriteOp)>,
+}
+
+impl StatusBook {
+    fn touch(&mut self, subject: Subject) {
+        self.dirty.entry(subject).or_insert(None);
+    }
+
+    /// A link's status may have changed.
+    pub fn touch_link(&mut self, name: &str) {
+        self.touch(Subject::Link(name.to_owned()));
+    }
+
+    /// A policy's status may have changed.
+    pub fn touch_policy(&mut self, key: &Key) {
+        self.touch(Subject::Policy(key.clone()));
+    }
+
+    /// A binding's status may have changed.
+    pub fn touch_binding(&mut self, name: &str) {
+        self.touch(Subject::Binding(name.to_owned()));
+    }
+
+    /// Links came, went or changed: all statuses may have.
+    pub fn touch_all(&mut self, world: &World) {
+        world.links.keys().for_each(|name| self.touch_link(name));
+        world.policies.keys().for_each(|key| self.touch_policy(key));
+        world.bindings.keys().for_each(|name| self.touch_binding(name));
+    }
+
+    /// A link is gone.
+    pub fn forget_link(&mut self, name: &str) {
+        self.forget(&Subject::Link(name.to_owned()));
+    }
+
+    /// A policy is gone.
+    pub fn forget_policy(&mut self, key: &Key) {
+        self.forget(&Subject::Policy(key.clone()));
+    }
+
+    /// A binding is gone.
+    pub fn forget_binding(&mut self, name: &str) {
+        self.forget(&Subject::Binding(name.to_owned()));
+    }
+
+    fn forget(&mut self, subject: &Subject) {
+        self.dirty.remove(subject);
+        self.rest.remove(subject);
+    }
+
+    fn in_flight(&self, subject: &Subject) -> bool {
+        self.flights.values().any(|(flying, _)| flying == subject)
+    }
+
+    /// When the next status is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.dirty.iter().filter(|(subject, _)| !self.in_flight(subject)).filter_map(|(_, due)| *due).min()
+    }
+
+    /// A status is being written.
+    pub(super) fn launched(&mut self, id: WriteId, subject: Subject, op: WriteOp, now: Timestamp) {
+        self.rest.insert(subject.clone(), now.saturating_add(REST).unwrap_or(now));
+        self.flights.insert(id, (subject, op));
+    }
+
+    /// What was written, now that it is answered.
+    pub(super) fn answered(&mut self, id: WriteId) -> Option<(Subject, WriteOp)> {
+        self.flights.remove(&id)
+    }
+
+    /// It could not be written: once more, a little later.
+    pub(super) fn again(&mut self, subject: Subject, now: Timestamp) {
+        self.rest.insert(subject.clone(), now.saturating_add(REST * 2).unwrap_or(now));
+        self.touch(subject);
+    }
+
+    /// Gives the statuses that are due, and sets the hour of those that are not.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<Subject> {
+        self.rest.retain(|_, until| *until > now);
+        let (rest, flights) = (&self.rest, &self.flights);
+        let mut due = Vec::new();
+        for (subject, at) in &mut self.dirty {
+            let soon = || now.saturating_add(SETTLE).unwrap_or(now).max(rest.get(subject).copied().unwrap_or(now));
+            let hour = *at.get_or_insert_with(soon);
+            if hour <= now && !flights.values().any(|(flying, _)| flying == subject) {
+                due.push(subject.clone());
+            }
+        }
+        due.iter().for_each(|subject| {
+            self.dirty.remove(subject);
+        });
+        due
+    }
+}

@@ -1,18 +1,37 @@
 //! Hostnames to addresses, always as absolute names, so that no search domain of this cluster can
 //! give a name of the remote another meaning.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use hickory_resolver::{TokioResolver, config::LookupIpStrategy};
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::{OnceCell, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{text::clean, wire::is_dns_subdomain};
+use super::{backoff::Backoff, text::clean, wire::is_dns_subdomain};
+use crate::core::io::Input;
 
 /// How long one lookup may take, with the resolver's own retries.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest time an answer is taken for current, whatever its TTL.
-pub const MAX_TTL: Duration = Duration::from_secs(300);
+const MAX_TTL: Duration = Duration::from_secs(300);
+/// Shortest time between two lookups of a name, whatever its TTL.
+const MIN_TTL: Duration = Duration::from_secs(5);
+/// How long past its TTL the last good answer is kept (design: section 4).
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+/// How long the nameserver's word that there is no such name is believed.
+const NEGATIVE_TTL: Duration = Duration::from_secs(5);
+/// Most lookups at a time.
+const MAX_RUNNING: usize = 16;
 
 /// What a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +77,7 @@ fn resolver() -> Result<TokioResolver, String> {
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.positive_max_ttl = Some(MAX_TTL);
+        options.negative_max_ttl = Some(NEGATIVE_TTL);
         builder.build()
     };
     build().map_err(|error| {
@@ -75,3 +95,102 @@ fn answer(host: &str, found: &hickory_resolver::lookup_ip::LookupIp) -> Result<A
     let ttl = found.valid_until().saturating_duration_since(std::time::Instant::now());
     Ok(Answer { addresses, ttl: ttl.min(MAX_TTL) })
 }
+
+/// Keeps the hostnames of the latest list resolved until `shutdown`, by the system's nameservers.
+pub async fn run(hosts: watch::Receiver<Vec<String>>, out: mpsc::Sender<Input>, shutdown: CancellationToken) {
+    let keeper = Keeper::new(Arc::new(SystemLookup::default()), out);
+    shutdown.run_until_cancelled(keeper.keep(hosts)).await;
+}
+
+/// A hostname that is kept resolved.
+struct Kept {
+    due: Instant,
+    good_until: Option<Instant>,
+    backoff: Backoff,
+    told: Option<(Result<Vec<IpAddr>, String>, bool)>,
+}
+
+/// Keeps hostnames resolved; lookups run side by side, one a name.
+struct Keeper {
+    lookup: Arc<dyn Lookup>,
+    out: mpsc::Sender<Input>,
+    kept: BTreeMap<String, Kept>,
+    running: JoinSet<(String, Result<Answer, String>)>,
+}
+
+impl Keeper {
+    fn new(lookup: Arc<dyn Lookup>, out: mpsc::Sender<Input>) -> Self {
+        Self { lookup, out, kept: BTreeMap::new(), running: JoinSet::new() }
+    }
+
+    async fn keep(mut self, mut hosts: watch::Receiver<Vec<String>>) {
+        self.set(&hosts.borrow_and_update().clone());
+        loop {
+            let due = self.start();
+            tokio::select! {
+                changed = hosts.changed() => match changed {
+                    Ok(()) => self.set(&hosts.borrow_and_update().clone()),
+                    Err(_) => return,
+                },
+                Some(done) = self.running.join_next() => if let Ok((host, result)) = done {
+                    self.take_in(host, result).await;
+                },
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    fn set(&mut self, hosts: &[String]) {
+        let wanted: BTreeSet<&String> = hosts.iter().collect();
+        self.kept.retain(|host, _| wanted.contains(host));
+        for host in hosts {
+            self.kept.entry(host.clone()).or_insert_with(|| Kept {
+                due: Instant::now(),
+                good_until: None,
+                backoff: Backoff::new(MIN_TTL),
+                told: None,
+            });
+        }
+    }
+
+    /// Starts the lookups that are due, as far as there is room, and says when the next one is.
+    fn start(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut next = now + MAX_TTL;
+        for (host, kept) in &mut self.kept {
+            if kept.due <= now && self.running.len() < MAX_RUNNING {
+                kept.due = now + 2 * LOOKUP_DEADLINE;
+                let (lookup, host) = (self.lookup.clone(), host.clone());
+                self.running.spawn(async move {
+                    let result = lookup.lookup(&host).await;
+                    (host, result)
+                });
+            }
+            next = next.min(kept.due.max(now + Duration::from_millis(100)));
+        }
+        next
+    }
+
+    async fn take_in(&mut self, host: String, result: Result<Answer, String>) {
+        let now = Instant::now();
+        let Some(kept) = self.kept.get_mut(&host) else { return };
+        match &result {
+            Ok(answer) => {
+                kept.backoff.reset();
+                kept.due = now + answer.ttl.clamp(MIN_TTL, MAX_TTL);
+                kept.good_until = Some(now + answer.ttl);
+            }
+            Err(_) => kept.due = now + kept.backoff.next(None),
+        }
+        let expired = result.is_err() && kept.good_until.is_some_and(|until| now >= until + KEPT_FOR);
+        let answer = result.map(|answer| answer.addresses);
+        if kept.told.as_ref() != Some(&(answer.clone(), expired)) {
+            kept.told = Some((answer.clone(), expired));
+            // The engine only stops listening at shutdown.
+            let _ = self.out.send(Input::Resolved { host, answer, expired }).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,6 @@ use super::{
 };
 use crate::api::Reason;
 
-/// Longest time that `Retry-After` is honoured for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-
 /// Why an API server could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -34,17 +31,49 @@ impl Failure {
     pub fn is_verdict(&self) -> bool {
         !matches!(self.reason, Reason::RemoteUnreachable | Reason::Throttled)
     }
+}
 
-    /// The resourceVersion of a watch or of a page is too old: list again.
-    pub(super) fn is_expired(error: &watcher::Error) -> bool {
-        match error {
-            watcher::Error::WatchError(status) => status.code == 410,
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => matches!(error, kube::Error::Api(status) if status.code == 410),
-            watcher::Error::NoResourceVersion => false,
-        }
+/// The answer of the API server in a watcher's error, if that is what it is.
+fn status(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
     }
+}
+
+/// The resourceVersion of a watch or of a page is too old: the watcher lists again.
+pub(super) fn is_expired(error: &watcher::Error) -> bool {
+    code(error) == Some(410)
+}
+
+/// The status code that the API server answered with.
+pub(super) fn code(error: &watcher::Error) -> Option<u16> {
+    status(error).map(|status| status.code)
+}
+
+/// How long the API server asked to wait.
+pub(super) fn retry_after(error: &watcher::Error) -> Option<Duration> {
+    status(error).and_then(asked)
+}
+
+/// What went wrong in words, without advice.
+pub(super) fn said(error: &watcher::Error) -> String {
+    match status(error) {
+        Some(status) => clean(&format!("{} {}", status.code, words(status)), MAX_MESSAGE),
+        None => clean(&innermost(error), MAX_MESSAGE),
+    }
+}
+
+fn words(status: &Status) -> &str {
+    if status.message.is_empty() { &status.reason } else { &status.message }
+}
+
+fn asked(status: &Status) -> Option<Duration> {
+    let after = Duration::from_secs(status.details.as_ref()?.retry_after_seconds.into());
+    (!after.is_zero()).then_some(after)
 }
 
 impl From<&watcher::Error> for Failure {
@@ -82,8 +111,7 @@ impl From<&kube::Error> for Failure {
 }
 
 fn from_status(status: &Status) -> Failure {
-    let said = if status.message.is_empty() { status.reason.as_str() } else { status.message.as_str() };
-    let said = clean(said, MAX_MESSAGE);
+    let said = clean(words(status), MAX_MESSAGE);
     let (reason, message) = match status.code {
         401 => (
             Reason::Unauthorized,
@@ -100,12 +128,7 @@ fn from_status(status: &Status) -> Failure {
         429 => (Reason::Throttled, format!("the API server asks for fewer requests (429): {said}")),
         code => (Reason::RemoteUnreachable, format!("the API server answered with status {code}: {said}")),
     };
-    let retry_after = status.details.as_ref().map(|details| Duration::from_secs(details.retry_after_seconds.into()));
-    Failure {
-        reason,
-        message: clean(&message, 2 * MAX_MESSAGE),
-        retry_after: retry_after.filter(|after| !after.is_zero()).map(|after| after.min(MAX_RETRY_AFTER)),
-    }
+    Failure { reason, message: clean(&message, 2 * MAX_MESSAGE), retry_after: asked(status) }
 }
 
 fn tls(error: &rustls::Error) -> Failure {

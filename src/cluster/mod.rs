@@ -4,10 +4,15 @@
 //! Nothing here writes to any cluster, and nothing here decides what is to be mirrored.
 
 mod address;
+mod backoff;
 pub mod client;
 pub mod credentials;
 pub mod dns;
 pub mod failure;
+#[cfg(test)]
+mod fake;
+mod follow;
+pub mod local;
 pub mod own;
 pub mod text;
 pub mod wire;

@@ -8,10 +8,13 @@ use serde_json::Value;
 
 use super::{FromWire, Keep, field};
 use crate::{
-    api::{GROUP, names},
-    core::model::{
-        AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint, RemoteNode,
-        RemoteSlice, SlicePort, SliceRole,
+    api::names,
+    core::{
+        copy::may_be_copied,
+        model::{
+            AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint, RemoteNode,
+            RemoteSlice, SlicePort, SliceRole,
+        },
     },
 };
 
@@ -70,13 +73,6 @@ impl FromWire for Origin {
             malformed,
         }
     }
-}
-
-/// Annotations of Kubernetes' own groups and of ours are never copied and by far the largest: they
-/// are not even kept.
-fn may_be_copied(key: &str) -> bool {
-    let group = key.split_once('/').map_or("", |(group, _)| group);
-    !["kubernetes.io", "k8s.io", GROUP].iter().any(|never| group.ends_with(never))
 }
 
 fn origin_checked(meta: &Value, spec: &Value) -> Result<(OriginType, Vec<OriginPort>), String> {

@@ -14,5 +14,7 @@ mod fake;
 mod follow;
 pub mod local;
 pub mod own;
+pub mod session;
+pub mod sessions;
 pub mod text;
 pub mod wire;

@@ -9,6 +9,7 @@ mod field;
 mod keep;
 mod local;
 mod remote;
+mod secret;
 
 use std::{borrow::Cow, fmt::Debug};
 
@@ -21,6 +22,7 @@ use crate::core::model::{Key, LocalNode, LocalService, LocalSlice, Origin, Remot
 pub(super) use field::is_dns_subdomain;
 pub use keep::Keep;
 pub use local::{ClusterNamespace, ServiceRanges};
+pub use secret::{SecretData, SecretValue};
 
 /// A remote Service.
 pub type OriginWire = Wire<Origin>;

@@ -1,0 +1,34 @@
+//! How much of a remote is held at most: bounded, whatever it says.
+
+use crate::{api::Reason, cluster::failure::Failure, core::io::SessionTask};
+
+/// Most nodes read; Kubernetes supports 5,000.
+pub(super) const MAX_NODES: usize = 10_000;
+
+/// Most objects of each kind that a session holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caps {
+    /// Services: well above the link's limit, so that the engine can choose which ones are within
+    /// it (incumbents first).
+    pub(super) services: usize,
+    /// Slices: Kubernetes makes one a hundred endpoints and family, gateways one a binding.
+    pub(super) slices: usize,
+}
+
+impl Caps {
+    pub(super) fn of(task: &SessionTask) -> Self {
+        let services = 2 * task.max_services as usize + 1000;
+        Self { services, slices: 4 * services }
+    }
+}
+
+/// A listing beyond a cap is not cut, because what is cut off would look deleted: it is not taken
+/// at all, and nothing changes.
+pub(super) fn beyond(what: &str, cap: usize) -> Failure {
+    Failure::new(
+        Reason::QuotaExceeded,
+        format!(
+            "the remote has more than {cap} {what} that this link would see; raise limits.services of the link or narrow services.selector and services.namespaces"
+        ),
+    )
+}

@@ -1,0 +1,59 @@
+//! Who a cluster is: the uid of its kube-system namespace, which lives as long as the cluster.
+
+use http::Request;
+use kube::Client;
+use serde_json::Value;
+
+use crate::{
+    api::Reason,
+    cluster::{failure::Failure, own::OwnCluster, text::clean},
+};
+
+/// Longest version that is taken over from a remote, in characters.
+const MAX_VERSION: usize = 64;
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) uid: String,
+    pub(super) version: String,
+}
+
+impl Identity {
+    pub(super) async fn ask(client: &Client) -> Result<Self, Failure> {
+        let uid = Self::uid(client).await?;
+        let version = get(client, "/version").await?;
+        Ok(Self { uid, version: clean(version["gitVersion"].as_str().unwrap_or("unknown"), MAX_VERSION) })
+    }
+
+    /// uid of the cluster's kube-system.
+    pub(super) async fn uid(client: &Client) -> Result<String, Failure> {
+        let namespace = get(client, "/api/v1/namespaces/kube-system").await?;
+        match namespace["metadata"]["uid"].as_str() {
+            Some(uid) if is_uid(uid) => Ok(uid.to_owned()),
+            _ => Err(Failure::new(
+                Reason::RemoteUnreachable,
+                "the server has no kube-system namespace with a uid; it is no Kubernetes API server",
+            )),
+        }
+    }
+
+    /// This cluster.
+    pub(super) fn own(own: &OwnCluster) -> Self {
+        let (uid, version) = own.identity();
+        Self { uid, version }
+    }
+}
+
+/// uids are UUIDs; anything of that alphabet is taken.
+fn is_uid(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+async fn get(client: &Client, path: &str) -> Result<Value, Failure> {
+    let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError);
+    match request {
+        Ok(request) => client.request(request).await.map_err(|error| Failure::from(&error)),
+        Err(error) => Err(Failure::from(&error)),
+    }
+}

@@ -7,10 +7,23 @@
 #![recursion_limit = "256"]
 
 mod audit;
+mod controller;
 mod crd_rules;
+mod direct;
+mod fixture;
+mod forger;
+mod hostile;
+mod link_life;
+mod names;
+mod nodes;
 mod objects;
+mod ownership;
+mod relay;
 mod rig;
 mod support;
+mod twins;
+mod unlink;
+mod ways;
 
 use support::client;
 

@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 CACHE := $(or $(HELIOSTAT_CACHE),$(addsuffix /heliostat,$(XDG_CACHE_HOME)),$(HOME)/.cache/heliostat)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-IMAGE ?= heliostat.test/heliostat:dev
+IMAGE ?= heliostat.test/heliostat:e2e
 ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(shell timeout 10 $(e) info >/dev/null 2>&1 && echo $(e))) cargo)
 
 DENY_VERSION := 0.20.2

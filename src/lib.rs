@@ -9,4 +9,5 @@ pub mod cli;
 pub mod cluster;
 pub mod core;
 pub mod metrics;
+pub mod run;
 pub mod serve;

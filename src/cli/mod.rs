@@ -3,8 +3,10 @@
 
 mod completion;
 mod connect;
+mod controller;
 mod crds;
 mod link;
+mod logging;
 mod output;
 mod status;
 mod table;
@@ -43,6 +45,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Controller(controller::Args),
     Crds(crds::Args),
     Link(link::Args),
     Unlink(unlink::Args),
@@ -54,7 +57,11 @@ enum Command {
 impl Command {
     /// Does what was asked. One-shot subcommands get a current `tokio` runtime.
     async fn run(self, global: Global) -> anyhow::Result<()> {
+        if !matches!(self, Self::Controller(_)) {
+            logging::text();
+        }
         match self {
+            Self::Controller(args) => controller::run(args, global).await,
             Self::Crds(args) => crds::run(&args),
             Self::Link(args) => link::run(args, &global).await,
             Self::Unlink(args) => unlink::run(args, &global).await,
@@ -100,12 +107,16 @@ fn program_name(program: &OsStr) -> &'static str {
     }
 }
 
-/// Tells the user on stderr: what failed, and each cause on a line of its own.
+/// Tells the user on stderr: what failed, and each cause that was not said yet on a line of its own.
 #[allow(clippy::print_stderr)]
 fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
+    let mut said = error.to_string();
+    eprintln!("error: {said}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            eprintln!("  because: {cause}");
+            said = cause;
+        }
     }
     ExitCode::FAILURE
 }

@@ -117,7 +117,9 @@ impl LocalHealth {
         LocalKind::ALL.iter().flat_map(|kind| self.problems_of(*kind)).collect()
     }
 
-    fn problems_of(&self, kind: LocalKind) -> Vec<String> {
+    /// What is missing of one kind; nothing while it is followed.
+    #[must_use]
+    pub fn problems_of(&self, kind: LocalKind) -> Vec<String> {
         let Some(health) = self.0.get(&kind) else { return vec![format!("{kind} have not been listed yet")] };
         let waiting = (!health.listed && health.failure.is_none() && health.unreadable.is_empty())
             .then(|| format!("{kind} have not been listed yet"));

@@ -1,0 +1,193 @@
+//! Wires the controller together: clients, watches, sessions, the engine, the writer, Events,
+//! leader election, probes; and stops it all in order. The only file that knows everything.
+//!
+//! It never decides: what is written follows from the engine alone. It ends only by `shutdown`, a
+//! taken port or a client that cannot be made; rights, CRDs or an API server that are missing keep
+//! it waiting, not ready, saying what is missing.
+
+mod deciding;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use deciding::{Deciding, Hands, Pulse};
+use futures::future::join_all;
+use ipnet::IpNet;
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{
+        events::Reporter,
+        lease::{Elector, Leadership},
+        writer::Writer,
+    },
+    cluster::{
+        client::{LocalClientError, local_client},
+        dns,
+        local::{self, LocalHealth, LocalKind},
+        sessions::Sessions,
+    },
+    core::engine::{Engine, Settings},
+    metrics::Metrics,
+    serve::{self, Probed},
+};
+
+/// Most unanswered writes of mirrors.
+pub const WRITES_IN_FLIGHT: usize = 32;
+/// News that wait for the engine; who has more waits until there is room.
+const NEWS: usize = 64;
+/// How long a stop waits for answers to writes that were sent.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for anything else.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What an operator says on the command line.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Kubeconfig of this cluster; none: the environment's, else the pod's account.
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in it.
+    pub context: Option<String>,
+    /// The controller's own namespace.
+    pub namespace: String,
+    /// Where probes and metrics are answered.
+    pub listen: SocketAddr,
+    /// Write only while holding the Lease.
+    pub leader_elect: bool,
+    /// Ranges of this cluster that its API does not tell.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// DNS domain of this cluster.
+    pub cluster_domain: String,
+}
+
+/// Why the controller did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no client for this cluster.
+    #[error(transparent)]
+    Client(#[from] LocalClientError),
+    /// The port is taken, or the address is not this machine's.
+    #[error(
+        "cannot listen on {address} for probes and metrics: {source}; end what uses the port, or give another address with --listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs the controller until `shutdown`, then ends what is under way.
+///
+/// # Errors
+/// [`RunError`], before anything was started.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let client = local_client(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let Config { listen, namespace, .. } = &config;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
+
+    let metrics = Arc::new(Metrics::default());
+    let pulse = Arc::new(Pulse::default());
+    // Ends later than `shutdown`: what answers to writes under way need.
+    let end = CancellationToken::new();
+    let (leadership, election) = take_part(&config, &client, &end);
+
+    // Read: this cluster, the links, hostnames.
+    let (tell, news) = mpsc::channel(NEWS);
+    let health = local::watch_all(client.clone(), tell.clone(), shutdown.clone());
+    let (hosts, wanted_hosts) = watch::channel(Vec::new());
+    let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
+    let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
+    let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
+
+    // Answer.
+    let probes =
+        Probes { health, leadership: leadership.clone(), metrics: Arc::clone(&metrics), pulse: Arc::clone(&pulse) };
+    let served = tokio::spawn(serve::serve(listener, Arc::new(probes), end.clone()));
+
+    // Decide and write.
+    let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
+    let events = tokio::spawn(sender.run(shutdown.clone()));
+    let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
+    let hands = Hands { writer, sessions, hosts, reporter };
+    let engine = Engine::new(settings(&config));
+    let Hands { writer, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
+
+    writer.drain(DRAIN).await;
+    end.cancel();
+    let tasks = [Some(names), Some(links), Some(events), Some(served), election];
+    if timeout(GOODBYE, join_all(tasks.into_iter().flatten())).await.is_err() {
+        tracing::warn!("stopped without waiting any longer for an answer");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        namespace: config.namespace.clone(),
+        cluster_domain: config.cluster_domain.clone(),
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        writes_in_flight: WRITES_IN_FLIGHT,
+    }
+}
+
+async fn follow_links(sessions: Arc<Sessions>, shutdown: CancellationToken) {
+    sessions.run(shutdown).await;
+}
+
+/// Takes part in leader election until `end`, if that was asked for.
+fn take_part(config: &Config, client: &Client, end: &CancellationToken) -> (Leadership, Option<JoinHandle<()>>) {
+    if !config.leader_elect {
+        return (Leadership::always(), None);
+    }
+    let (mut elector, leadership) = Elector::new(client.clone(), &config.namespace, &host());
+    let end = end.clone();
+    let election = tokio::spawn(async move {
+        elector.run(&end).await;
+        elector.release().await;
+    });
+    (leadership, Some(election))
+}
+
+/// Who this replica is to users: the pod's name.
+fn host() -> String {
+    std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "heliostat".to_owned())
+}
+
+/// What the probes tell.
+struct Probes {
+    health: watch::Receiver<LocalHealth>,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
+}
+
+impl Probed for Probes {
+    fn alive(&self) -> bool {
+        self.pulse.beats()
+    }
+
+    fn ready(&self) -> (bool, String) {
+        let health = self.health.borrow();
+        let state = |kind: LocalKind| match health.problems_of(kind).as_slice() {
+            [] => format!("{kind}: followed\n"),
+            problems => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+        };
+        (health.is_ready(), LocalKind::ALL.into_iter().map(state).collect())
+    }
+
+    fn metrics(&self) -> Result<String, std::fmt::Error> {
+        self.metrics.leading(self.leadership.remaining().is_some());
+        self.metrics.encode()
+    }
+}

@@ -46,7 +46,7 @@ image-by-cargo: build
 
 ##@ Test
 .PHONY: test
-test: lint test-unit deny rig ## What a change must pass: lint, test-unit, deny
+test: lint test-unit deny e2e ## What a change must pass: lint, test-unit, deny, e2e
 
 .PHONY: test-unit
 test-unit: ## Unit and property tests, and that generated files and documents are current; no cluster
@@ -74,6 +74,10 @@ $(DENY_ROOT)/bin/cargo-deny:
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false cargo install --locked --debug \
 	  --version $(DENY_VERSION) --root $(DENY_ROOT) --target-dir $(DENY_ROOT)/target cargo-deny
 	rm -rf $(DENY_ROOT)/target
+
+.PHONY: e2e
+e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": those; e2e/run --keep to look
+	e2e/run $(TESTS)
 
 .PHONY: rig
 rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules

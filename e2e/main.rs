@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![recursion_limit = "256"]
 
+mod admission;
 mod audit;
 mod controller;
 mod crd_rules;
@@ -45,4 +46,9 @@ async fn crds_fill_in_defaults_and_an_unobserved_status() {
 #[tokio::test]
 async fn crds_keep_and_show_a_full_status() {
     crd_rules::a_full_status_is_kept_and_shown(client("west").await).await;
+}
+
+#[tokio::test]
+async fn admission_holds_the_controller_to_its_mirrors() {
+    admission::the_controllers_account_is_held_to_its_mirrors(client("west").await).await;
 }

@@ -204,8 +204,15 @@ impl Fake {
                 let uid = if state.uids.len() > 1 { state.uids.remove(0) } else { state.uids[0].clone() };
                 json_answer(200, &json!({"kind": "Namespace", "metadata": {"name": "kube-system", "uid": uid}}))
             }
-            (_, Some(_)) => {
-                json_answer(404, &json!({"kind": "Status", "code": 404, "message": "not found", "reason": "NotFound"}))
+            (plural, Some(name)) => {
+                let key = (asked.namespace.clone(), name.to_owned());
+                match state.objects.get(plural).and_then(|all| all.get(&key)) {
+                    Some(object) => json_answer(200, object),
+                    None => json_answer(
+                        404,
+                        &json!({"kind": "Status", "code": 404, "message": "not found", "reason": "NotFound"}),
+                    ),
+                }
             }
             _ if asked.watch => state.watch(asked),
             _ => json_answer(200, &state.list(asked)),

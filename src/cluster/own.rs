@@ -64,7 +64,8 @@ impl OwnCluster {
 
     #[cfg(test)]
     pub(super) fn knowing(server: SocketAddr) -> Self {
-        Self(watch::Sender::new(Known { servers: BTreeSet::from([server]), ..Known::default() }))
+        let (uid, version) = ("own-uid".to_owned(), "own-version".to_owned());
+        Self(watch::Sender::new(Known { uid, version, servers: BTreeSet::from([server]) }))
     }
 
     /// uid of this cluster's kube-system, and the version of its API server.

@@ -4,7 +4,9 @@ use super::*;
 
 /// Answers from a table that the test changes; counts the questions.
 #[derive(Default)]
-struct Table(Mutex<(BTreeMap<String, Result<Answer, String>>, usize)>);
+struct Table(Mutex<(Answers, usize)>);
+
+type Answers = BTreeMap<String, Result<Answer, String>>;
 
 impl Table {
     fn set(&self, host: &str, addresses: &[&str], ttl: u64) {

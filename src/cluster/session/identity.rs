@@ -1,14 +1,19 @@
 //! Who a cluster is: the uid of its kube-system namespace, which lives as long as the cluster.
 
+use std::time::Duration;
+
 use http::Request;
 use kube::Client;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
     api::Reason,
     cluster::{failure::Failure, own::OwnCluster, text::clean},
 };
 
+/// How long each of these small questions may take, connection included.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Longest version that is taken over from a remote, in characters.
 const MAX_VERSION: usize = 64;
 
@@ -51,9 +56,12 @@ fn is_uid(text: &str) -> bool {
 }
 
 async fn get(client: &Client, path: &str) -> Result<Value, Failure> {
-    let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError);
-    match request {
-        Ok(request) => client.request(request).await.map_err(|error| Failure::from(&error)),
-        Err(error) => Err(Failure::from(&error)),
+    let ask = async { client.request(Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?).await };
+    match timeout(DEADLINE, ask).await {
+        Ok(answer) => answer.map_err(|error| Failure::from(&error)),
+        Err(_) => {
+            let message = format!("the API server does not answer within {} s", DEADLINE.as_secs());
+            Err(Failure::new(Reason::RemoteUnreachable, message))
+        }
     }
 }

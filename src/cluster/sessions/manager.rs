@@ -14,7 +14,6 @@ use super::{Context, OVERLAP};
 use crate::{
     api::Reason,
     cluster::{
-        client::link_client,
         credentials::{Credentials, CredentialsError},
         failure::{self, Failure},
         follow::News,
@@ -89,7 +88,7 @@ impl Slot {
 
     /// A new session; the one before stays beside it if it is any good.
     async fn replace(&mut self, next: Running) {
-        let before = mem::replace(&mut self.current, Some(next));
+        let before = self.current.replace(next);
         let superseded = match before {
             Some(before) if before.listed => self.previous.replace(before),
             other => other,
@@ -254,7 +253,7 @@ impl Manager {
         let reject = |error: &CredentialsError| rejected(&task, &context.namespace, error);
         let credentials = Credentials::parse(kubeconfig).map_err(|error| reject(&error))?;
         credentials.check_expiry(Timestamp::now()).map_err(|error| reject(&error))?;
-        let client = link_client(&credentials, &context.own, context.lookup.clone()).map_err(|error| Problem {
+        let client = (context.connect)(&credentials, &context.own).map_err(|error| Problem {
             reason: Reason::CredentialsRejected,
             message: format!("clusters[0].cluster.server of the kubeconfig makes no URL: {error}"),
         })?;

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::manager::Manager;
 use super::{
+    client::link_client,
+    credentials::Credentials,
     dns::{Lookup, SystemLookup},
     follow::{Audience, News, Read, follow},
     own::OwnCluster,
@@ -45,8 +47,11 @@ struct Context {
     namespace: String,
     out: mpsc::Sender<Input>,
     own: OwnCluster,
-    lookup: Arc<dyn Lookup>,
+    connect: Connect,
 }
+
+/// Makes the client of a link. The tests have one of their own.
+type Connect = Arc<dyn Fn(&Credentials, &OwnCluster) -> Result<Client, http::Error> + Send + Sync>;
 
 impl Sessions {
     /// Sessions whose credentials are Secrets of `namespace`, read with `client`, and whose news
@@ -54,7 +59,12 @@ impl Sessions {
     #[must_use]
     pub fn new(client: Client, namespace: impl Into<String>, out: mpsc::Sender<Input>) -> Self {
         let lookup: Arc<dyn Lookup> = Arc::new(SystemLookup::default());
-        let context = Context { client, namespace: namespace.into(), out, own: OwnCluster::default(), lookup };
+        let connect: Connect = Arc::new(move |credentials, own| link_client(credentials, own, lookup.clone()));
+        Self::with(client, namespace.into(), out, connect)
+    }
+
+    fn with(client: Client, namespace: String, out: mpsc::Sender<Input>, connect: Connect) -> Self {
+        let context = Context { client, namespace, out, own: OwnCluster::default(), connect };
         Self { wanted: watch::Sender::default(), context }
     }
 

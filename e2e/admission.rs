@@ -116,7 +116,11 @@ fn creations() -> Vec<Case> {
         create("a headless mirror", json!({"spec": {"clusterIP": "None"}}), None),
         create("a mirror that its link owns", owner(link, "ClusterLink", false), None),
         create("no label", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}), Some(UNMARKED)),
-        create("another's label", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "helm"}}}), Some(UNMARKED)),
+        create(
+            "another's label",
+            json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "helm"}}}),
+            Some(UNMARKED),
+        ),
         create("no link", json!({"metadata": {"annotations": {"heliostat.dev/link-uid": null}}}), Some(UNMARKED)),
         create("an empty link", json!({"metadata": {"annotations": {"heliostat.dev/link-uid": ""}}}), Some(UNMARKED)),
         create("a selector", json!({"spec": {"selector": {"app": "x"}}}), Some(SHAPE)),
@@ -144,7 +148,8 @@ fn bases(link: &str) -> Vec<(&'static str, Value)> {
         "metadata": {"finalizers": ["example.com/x"]},
         "spec": {"type": "LoadBalancer", "externalIPs": ["203.0.113.9"], "loadBalancerSourceRanges": ["203.0.113.0/24"]},
     });
-    let condition = json!({"status": {"conditions": [condition("heliostat.dev/Mirrored"), condition("example.com/Theirs")]}});
+    let condition =
+        json!({"status": {"conditions": [condition("heliostat.dev/Mirrored"), condition("example.com/Theirs")]}});
     let mut taken = json!({"spec": {"selector": {"app": "x"}}});
     merge(&mut taken, &owner("heliostat.dev/v1alpha1", "ClusterLink", false));
     taken["metadata"]["ownerReferences"][0]["uid"] = json!(link);
@@ -154,9 +159,18 @@ fn bases(link: &str) -> Vec<(&'static str, Value)> {
         (SERVICES, mirror("edited", &edited)),
         (SERVICES, mirror("taken", &taken)),
         (SERVICES, mirror("unmarked", &json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "helm"}}}))),
-        (SERVICES, json!({"metadata": {"name": "theirs"}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}})),
+        (
+            SERVICES,
+            json!({"metadata": {"name": "theirs"}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}),
+        ),
         (SLICES, slice("ours", &json!({}))),
-        (SLICES, slice("others", &json!({"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "example.com"}}}))),
+        (
+            SLICES,
+            slice(
+                "others",
+                &json!({"metadata": {"labels": {"endpointslice.kubernetes.io/managed-by": "example.com"}}}),
+            ),
+        ),
     ]
 }
 
@@ -189,7 +203,12 @@ fn changes() -> Vec<Case> {
         patch("the adoption of somebody's Service", "theirs", adopt, Some(NOT_A_MIRROR)),
         patch("a taken Service's ports", "taken", ports, Some(NOT_A_MIRROR)),
         patch("a taken Service's own label", "taken", labels(json!({"mine": "x"})), Some(NOT_A_MIRROR)),
-        patch("a taken Service's own annotation", "taken", json!({"metadata": {"annotations": {"note": null}}}), Some(NOT_A_MIRROR)),
+        patch(
+            "a taken Service's own annotation",
+            "taken",
+            json!({"metadata": {"annotations": {"note": null}}}),
+            Some(NOT_A_MIRROR),
+        ),
         patch("our keys off a taken Service", "taken", all_of_ours.clone(), None),
         patch("our keys off a taken Service, and more", "taken", and_more, Some(NOT_A_MIRROR)),
         patch("our keys off an unmarked Service", "unmarked", keep_their_label, None),

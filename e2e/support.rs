@@ -57,13 +57,12 @@ impl Case {
     }
 
     async fn clear(&self) {
-        let links = Objects::links(&self.west);
-        let secrets = Objects::secrets(&self.west, HOME);
-        for link in
-            [&self.name, &format!("{}-b", self.name), &format!("{}-b-c", self.name), &format!("{}-c", self.name)]
-        {
-            links.remove(link).await;
-            secrets.remove(&format!("{link}-kubeconfig")).await;
+        let of_case = |object: &Value| object["metadata"]["labels"]["case"] == *self.name;
+        for collection in [Objects::links(&self.west), Objects::secrets(&self.west, HOME)] {
+            let left = collection.all().await.into_iter().filter(|(_, object)| of_case(object));
+            for (name, _) in left {
+                collection.remove(&name).await;
+            }
         }
         Objects::policies(&self.west, HOME).remove(&self.name).await;
         for cluster in [&self.west, &self.east] {
@@ -84,7 +83,7 @@ impl Case {
     pub(crate) async fn secret(&self, link: &str) {
         let kubeconfig = kubeconfig(&self.east, &self.name).await;
         let secret = json!({
-            "metadata": {"name": format!("{link}-kubeconfig")},
+            "metadata": {"name": format!("{link}-kubeconfig"), "labels": {"case": self.name}},
             "data": {"kubeconfig": STANDARD.encode(kubeconfig.to_string())},
         });
         Objects::secrets(&self.west, HOME).create(&secret).await;
@@ -95,7 +94,7 @@ impl Case {
         let mut link = json!({
             "apiVersion": "heliostat.dev/v1alpha1",
             "kind": "ClusterLink",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": {"case": self.name}},
             "spec": {
                 "kubeconfigSecretRef": {"name": format!("{name}-kubeconfig")},
                 "services": {"namespaces": [self.name]},
@@ -148,13 +147,11 @@ async fn account(east: &Client, namespace: &str) {
     let at = |path: &str| Objects::at(east, format!("/apis/rbac.authorization.k8s.io/v1/{path}"));
     let name = format!("heliostat-link-{namespace}");
     let subject = json!([{"kind": "ServiceAccount", "name": "link", "namespace": namespace}]);
-    let read = |group: &str, resource: &str| json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"]});
     let role = |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
     let accounts = Objects::at(east, format!("/api/v1/namespaces/{namespace}/serviceaccounts"));
     accounts.create(&json!({"metadata": {"name": "link"}})).await;
-    let own = [read("", "services"), read("discovery.k8s.io", "endpointslices")];
     let roles = at(&format!("namespaces/{namespace}/roles"));
-    roles.create(&json!({"metadata": {"name": "link"}, "rules": own})).await;
+    roles.create(&json!({"metadata": {"name": "link"}, "rules": may_read()})).await;
     let bindings = at(&format!("namespaces/{namespace}/rolebindings"));
     let binding = json!({"metadata": {"name": "link"}, "roleRef": role("Role", "link"), "subjects": subject});
     bindings.create(&binding).await;
@@ -165,6 +162,24 @@ async fn account(east: &Client, namespace: &str) {
     at("clusterrolebindings").remove(&name).await;
     let binding = json!({"metadata": {"name": name}, "roleRef": role("ClusterRole", &name), "subjects": subject});
     at("clusterrolebindings").create(&binding).await;
+}
+
+/// Lets the account of one namespace read another too.
+pub(crate) async fn read_also(east: &Client, namespace: &str, other: &str) {
+    let at = |path: &str| Objects::at(east, format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{other}/{path}"));
+    at("roles").create(&json!({"metadata": {"name": "link"}, "rules": may_read()})).await;
+    let subject = json!([{"kind": "ServiceAccount", "name": "link", "namespace": namespace}]);
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "link"});
+    at("rolebindings").create(&json!({"metadata": {"name": "link"}, "roleRef": role, "subjects": subject})).await;
+}
+
+/// The rules of a Role with which a link sees a namespace.
+fn may_read() -> Value {
+    json!([read("", "services"), read("discovery.k8s.io", "endpointslices")])
+}
+
+fn read(group: &str, resource: &str) -> Value {
+    json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"]})
 }
 
 /// A kubeconfig with a new token of the test's account.

@@ -1,0 +1,56 @@
+//! Quiet: a restart and two idle minutes with a thousand mirrors, as the API server counts writes.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde_json::json;
+
+use crate::{audit::Mark, controller, fixture::exported, objects::wait, support::Case};
+
+/// Origins of the test.
+const MANY: usize = 1000;
+
+/// Restarted with everything in place, the controller writes nothing; nor in two quiet minutes; and it
+/// is awake all the while.
+#[tokio::test]
+async fn alone_a_restart_and_two_quiet_minutes_write_nothing() {
+    let case = Case::new("quiet").await;
+    let all = stream::iter(0..MANY).map(|i| {
+        let case = &case;
+        async move {
+            let name = format!("s{i}");
+            case.origins().create(&exported(&name, json!({}))).await;
+            case.load_balancer(&name, json!([{"ip": "203.0.113.5"}])).await;
+        }
+    });
+    all.buffer_unordered(16).collect::<Vec<()>>().await;
+    wait("quiet: 1,000 mirrors with their slices", Duration::from_secs(20), || async {
+        let there = (case.mirrors().all().await.len(), case.mirror_slices().all().await.len());
+        if there == (MANY, MANY) { Ok(()) } else { Err(there) }
+    })
+    .await;
+    settled().await;
+
+    controller::stop(&case.west).await;
+    let mark = Mark::now();
+    controller::start(&case.west).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(mark.writes().await, Vec::<String>::new(), "a restart and two quiet minutes");
+
+    case.export("newcomer", "203.0.113.6").await;
+    case.leads_to("newcomer-quiet", &["203.0.113.6:80 http", "203.0.113.6:9090 grpc"]).await;
+    let mirrors: Vec<String> =
+        mark.writes_in("quiet").await.into_iter().filter(|w| !w.contains("mirrorpolicies")).collect();
+    assert!(mirrors.len() <= 3, "one Service, one slice, perhaps NoRoute before its address: {mirrors:?}");
+}
+
+/// Waits until the controller has written nothing for five seconds.
+async fn settled() {
+    wait("quiet: the controller has nothing to do", Duration::from_secs(20), || async {
+        let mark = Mark::now();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let writes = mark.writes().await;
+        if writes.is_empty() { Ok(()) } else { Err(writes) }
+    })
+    .await;
+}

@@ -718,6 +718,58 @@ fn a_restart_with_everything_in_place_writes_nothing_at_all() {
 }
 
 #[test]
+fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
+    let ready = ("shop/books-x", pods("books", &["10.1.0.1"], true));
+    let resolved = |answer: Result<&str, &str>, expired| Input::Resolved {
+        host: "lb.east.example".into(),
+        answer: answer.map(|a| vec![a.parse().unwrap()]).map_err(Into::into),
+        expired,
+    };
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let mut books = origin("b1");
+    books.ingress = vec![Ingress::Hostname("lb.east.example".into())];
+    let list = |sim: &mut Sim| sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
+    list(&mut sim);
+    assert_eq!(sim.mirror("shop/books-east").mirrored, None, "not unwell while the first answer is awaited");
+    sim.give(resolved(Ok("203.0.113.1"), false));
+    sim.settle();
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2);
+    sim.log.clear();
+    sim.restart();
+    sim.connect("east");
+    list(&mut sim);
+    assert_eq!(sim.log, [], "nothing before the first answer");
+    sim.give(resolved(Err("no answer"), false));
+    sim.settle();
+    assert_eq!((sim.writes(), sim.failures("shop/all").len()), (vec![], 1), "the last good answer is what is there");
+    sim.give(resolved(Ok("203.0.113.1"), false));
+    sim.settle();
+    assert_eq!((sim.writes(), sim.failures("shop/all").len()), (vec![], 0));
+    sim.restart();
+    sim.connect("east");
+    list(&mut sim);
+    sim.give(resolved(Err("no answer"), true));
+    sim.settle();
+    assert_eq!(sim.endpoints("shop/books-east"), Vec::<String>::new(), "but not for ever");
+
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
+    books.ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n));
+    let nodes = || RemoteEvent::NodesListed(Ok([("n1".to_owned(), node("172.30.1.1"))].into()));
+    sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
+    sim.remote("east", nodes());
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2);
+    sim.log.clear();
+    sim.restart();
+    sim.connect("east");
+    sim.list("east", &[("shop/books", books)], &[ready]);
+    sim.remote("east", nodes());
+    assert_eq!(sim.log, []);
+}
+
+#[test]
 fn a_terminating_namespace_is_left_alone() {
     let mut sim = Sim::with_books();
     sim.writes();

@@ -105,7 +105,9 @@ pub async fn run(hosts: watch::Receiver<Vec<String>>, out: mpsc::Sender<Input>, 
 /// A hostname that is kept resolved.
 struct Kept {
     due: Instant,
-    good_until: Option<Instant>,
+    /// End of the last good answer's TTL; before there is one, the time of the first question, as
+    /// an earlier process may have had one.
+    good_until: Instant,
     backoff: Backoff,
     told: Option<(Result<Vec<IpAddr>, String>, bool)>,
 }
@@ -146,7 +148,7 @@ impl Keeper {
         for host in hosts {
             self.kept.entry(host.clone()).or_insert_with(|| Kept {
                 due: Instant::now(),
-                good_until: None,
+                good_until: Instant::now(),
                 backoff: Backoff::new(MIN_TTL),
                 told: None,
             });
@@ -178,11 +180,11 @@ impl Keeper {
             Ok(answer) => {
                 kept.backoff.reset();
                 kept.due = now + answer.ttl.clamp(MIN_TTL, MAX_TTL);
-                kept.good_until = Some(now + answer.ttl);
+                kept.good_until = now + answer.ttl;
             }
             Err(_) => kept.due = now + kept.backoff.next(None),
         }
-        let expired = result.is_err() && kept.good_until.is_some_and(|until| now >= until + KEPT_FOR);
+        let expired = result.is_err() && now >= kept.good_until + KEPT_FOR;
         let answer = result.map(|answer| answer.addresses);
         if kept.told.as_ref() != Some(&(answer.clone(), expired)) {
             kept.told = Some((answer.clone(), expired));

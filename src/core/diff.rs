@@ -42,6 +42,8 @@ pub struct Desired {
     pub slices: BTreeMap<String, SliceBody>,
     /// `heliostat.dev/Mirrored` is False, for this.
     pub unwell: Option<Refusal>,
+    /// Something that decides about it is not known since the start: what there is stays.
+    pub undecided: bool,
 }
 
 /// The object as last observed.

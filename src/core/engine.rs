@@ -264,9 +264,11 @@ impl Engine {
                 addresses.sort();
                 known.addresses = addresses;
                 known.error = None;
+                known.expired = false;
             }
             Err(error) => {
                 known.error = Some(error);
+                known.expired = expired;
                 if expired {
                     known.addresses.clear();
                 }

@@ -116,7 +116,11 @@ impl<'a> View<'a> {
                 };
                 let same_origin =
                     state.annotations.get(ORIGIN_ANNOTATION) == Some(&winner.origin.to_string()) && winner.link == link;
-                decision.write = if !same_origin || state.headless != desired.service.headless {
+                decision.write = if !same_origin {
+                    Some(WriteOp::DeleteService(key.clone(), diff::at(observed)))
+                } else if desired.undecided {
+                    None
+                } else if state.headless != desired.service.headless {
                     Some(WriteOp::DeleteService(key.clone(), diff::at(observed)))
                 } else {
                     diff::next(key, observed, state, self.world.slices_of(key), &desired, self.now)
@@ -259,9 +263,17 @@ impl<'a> View<'a> {
         let route = way::route(&question);
         let desired = self.mirror(key, winner, link, &question, &route);
         let mut notes = route.notes.clone();
-        notes.extend(desired.unwell.clone());
+        // What is not written is not said either.
+        notes.extend(if desired.undecided {
+            route.unavailable.clone()
+        } else {
+            desired.unwell.iter().cloned().collect()
+        });
         let mut outcomes = self.losers(key, Some(winner));
-        outcomes.push((winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }));
+        outcomes.push(match route.awaits {
+            true => (winner.clone(), Outcome::Held),
+            false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
+        });
         let nodes = route.nodes.then(|| winner.link.clone());
         Some((Decision { write: None, outcomes, hosts: route.hosts, nodes }, desired))
     }
@@ -318,6 +330,7 @@ impl<'a> View<'a> {
             },
             slices: route.slices.iter().map(slice).collect(),
             unwell,
+            undecided: route.awaits || route.unresolved && !question.incumbents.is_empty(),
         }
     }
 }

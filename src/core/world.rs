@@ -29,6 +29,8 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// Why there is no newer one.
     pub error: Option<String>,
+    /// The last good answer, be it of an earlier process, is too old to be used.
+    pub expired: bool,
 }
 
 /// Everything known.

@@ -96,6 +96,11 @@ pub struct Route {
     pub nodes: bool,
     /// A port lease ran out without confirmation.
     pub stale: bool,
+    /// An answer is on its way without which neither this way nor one before it can be judged.
+    pub awaits: bool,
+    /// A hostname has not resolved since the start: what an earlier process wrote may be its last
+    /// good answer.
+    pub unresolved: bool,
 }
 
 /// What one way yields.
@@ -106,6 +111,8 @@ struct Yield {
     hosts: BTreeSet<String>,
     nodes: bool,
     stale: bool,
+    awaits: bool,
+    unresolved: bool,
 }
 
 /// Addresses and ports from one source, before families and chunks.
@@ -144,6 +151,8 @@ fn accept(q: &Question<'_>, via: Via, offer: Result<Yield, (Refusal, Yield)>, ro
     // Even a way that yields nothing now may yield something when these change.
     route.hosts.extend(yielded.hosts);
     route.nodes |= yielded.nodes;
+    route.awaits |= yielded.awaits;
+    route.unresolved |= yielded.unresolved;
     let mut notes = yielded.notes;
     let slices = if refusal.is_none() { slices(q, yielded.sources, &mut notes) } else { BTreeMap::new() };
     if slices.is_empty() {
@@ -311,10 +320,12 @@ fn resolved(q: &Question<'_>, host: &str, ready: bool, out: &mut Yield) -> Vec<M
     };
     out.hosts.insert(host.clone());
     let Some(known) = q.hosts.get(&host) else {
+        out.awaits = true;
         out.notes.push(Refusal::new(Reason::Pending, format!("hostname {host} is being resolved")));
         return Vec::new();
     };
     if let Some(error) = &known.error {
+        out.unresolved |= known.addresses.is_empty() && !known.expired;
         out.notes.push(Refusal::new(
             Reason::NoRoute,
             format!("hostname {host} does not resolve: {error}; the last good answer is kept for an hour past its TTL"),

@@ -48,7 +48,10 @@ fn load_balancer(q: &Question<'_>) -> Yield {
 fn node_port(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
     let mut out = Yield { nodes: true, ..Yield::default() };
     let nodes = match &q.remote.nodes {
-        None => return Err((Refusal::new(Reason::Pending, "the exporter's nodes are being read"), out)),
+        None => {
+            out.awaits = true;
+            return Err((Refusal::new(Reason::Pending, "the exporter's nodes are being read"), out));
+        }
         Some(Err(why)) => {
             let message = format!(
                 "the exporter's nodes cannot be read: {why}; let the link's account list nodes, or give {} a load balancer or a gateway",

@@ -98,11 +98,14 @@ impl Case {
         .await
     }
 
-    /// (matched, mirrored, skipped, conflicted) of the policy.
-    pub(crate) async fn counts(&self) -> [u64; 4] {
-        let policy = self.policies().get("all").await.unwrap();
-        ["matched", "mirrored", "skipped", "conflicted"]
-            .map(|field| policy["status"]["services"][field].as_u64().unwrap_or(u64::MAX))
+    /// Waits until the policy counts that many matched, mirrored, skipped and conflicted.
+    pub(crate) async fn counts(&self, wanted: [u64; 4]) {
+        wait(&format!("{}: counts {wanted:?}", self.name), SOON, || async {
+            let policy = self.policies().get("all").await.unwrap();
+            let count = |field: &str| policy["status"]["services"][field].as_u64().unwrap_or(u64::MAX);
+            same(["matched", "mirrored", "skipped", "conflicted"].map(count), &wanted)
+        })
+        .await;
     }
 
     /// Every Service and slice in the case's namespace of the importer.

@@ -21,6 +21,8 @@ use tokio::{
 struct State {
     /// All end, new ones at once.
     cut: bool,
+    /// All are kept, but nothing is passed on.
+    silent: bool,
     /// Connections made before that many others have ended.
     ended: usize,
     /// Connections made before that many others are kept, but nothing is passed on.
@@ -64,9 +66,14 @@ impl Relay {
         self.state.send_modify(|state| state.cut = true);
     }
 
-    /// Passes new connections on again.
+    /// Keeps all connections, takes new ones, and passes nothing on.
+    pub(crate) fn silence(&self) {
+        self.state.send_modify(|state| state.silent = true);
+    }
+
+    /// Passes everything on again.
     pub(crate) fn open(&self) {
-        self.state.send_modify(|state| state.cut = false);
+        self.state.send_modify(|state| (state.cut, state.silent) = (false, false));
     }
 
     /// Ends all connections; new ones are passed on: a watch ends by EOF.
@@ -75,8 +82,8 @@ impl Relay {
         self.state.send_modify(|state| state.ended = made);
     }
 
-    /// Keeps all connections and passes nothing on, as when a firewall forgets them; new ones are
-    /// passed on.
+    /// Passes nothing on for the connections that there are, for ever, as when a firewall forgets
+    /// them; new ones are passed on.
     pub(crate) fn forget(&self) {
         let made = self.connections();
         self.state.send_modify(|state| state.forgotten = made);
@@ -105,7 +112,7 @@ async fn pass(number: usize, mut client: TcpStream, server: SocketAddr, mut stat
         if now.cut || number < now.ended {
             return;
         }
-        let over = if number < now.forgotten {
+        let over = if now.silent || number < now.forgotten {
             state.changed().await.is_err()
         } else {
             tokio::select! {

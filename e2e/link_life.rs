@@ -1,7 +1,7 @@
 //! The life of a link: the remote down and back, watches that end in every way, credentials that
 //! change.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -166,8 +166,10 @@ async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
     case.link_says("Connected", "True", "Connected", SOON).await;
     let before = case.landed().await;
 
+    let stopping = Instant::now();
     rig("component", &["east", "stop", "kube-apiserver"]).await;
     case.link_says("Connected", "False", "RemoteUnreachable", SILENCE).await;
+    println!("api-stop: {} ms from the order to stop to Connected=False", stopping.elapsed().as_millis());
     for _ in 0..5 {
         call().await.unwrap();
     }

@@ -9,6 +9,7 @@ use crate::{
     controller,
     fixture::{SOON, Snapshot, assert_untouched},
     objects::wait,
+    relay::Relay,
     support::Case,
 };
 
@@ -16,9 +17,10 @@ const ENDPOINTS: [&str; 2] = ["203.0.113.5:80 http", "203.0.113.5:9090 grpc"];
 /// Kubernetes' garbage collector takes its time, which is nobody's promise here.
 const COLLECTED: Duration = Duration::from_secs(10);
 
-/// A case with a mirror.
-async fn mirrored(name: &str, deletion_policy: &str) -> Case {
+/// A case with a mirror, over a relay.
+async fn mirrored(name: &str, deletion_policy: &str) -> (Case, Relay) {
     let case = Case::new(name).await;
+    let relay = case.relay().await;
     case.links().patch(name, json!({"spec": {"deletionPolicy": deletion_policy}})).await;
     case.export("books", "203.0.113.5").await;
     case.leads_to(&case.mirrored("books"), &ENDPOINTS).await;
@@ -29,7 +31,7 @@ async fn mirrored(name: &str, deletion_policy: &str) -> Case {
         if (owners[0]["name"] == name) == owned { Ok(()) } else { Err(owners) }
     })
     .await;
-    case
+    (case, relay)
 }
 
 async fn link_is_gone(case: &Case) {
@@ -63,15 +65,14 @@ async fn left_working(case: &Case, before: &Snapshot) {
 async fn alone_m15_deleting_policy_and_link_with_the_remote_up_and_down() {
     for down in [false, true] {
         let suffix = if down { "down" } else { "up" };
-        let policy = mirrored(&format!("m15-policy-{suffix}"), "Delete").await;
-        let delete = mirrored(&format!("m15-delete-{suffix}"), "Delete").await;
-        let orphan = mirrored(&format!("m15-orphan-{suffix}"), "Orphan").await;
-        let mut relays = Vec::new();
-        for case in [&policy, &delete, &orphan].iter().filter(|_| down) {
-            let relay = case.relay().await;
-            relay.cut();
-            case.link_says("Connected", "False", "RemoteUnreachable", Duration::from_secs(20)).await;
-            relays.push(relay);
+        let (policy, first) = mirrored(&format!("m15-policy-{suffix}"), "Delete").await;
+        let (delete, second) = mirrored(&format!("m15-delete-{suffix}"), "Delete").await;
+        let (orphan, third) = mirrored(&format!("m15-orphan-{suffix}"), "Orphan").await;
+        if down {
+            [&first, &second, &third].into_iter().for_each(Relay::cut);
+            for case in [&policy, &delete, &orphan] {
+                case.link_says("Connected", "False", "RemoteUnreachable", Duration::from_secs(20)).await;
+            }
         }
         let before = orphan.landed().await;
         policy.policies().delete("all").await;
@@ -88,11 +89,10 @@ async fn alone_m15_deleting_policy_and_link_with_the_remote_up_and_down() {
 /// M15, without the controller: Kubernetes alone removes, or leaves, what a deleted link made.
 #[tokio::test]
 async fn alone_m15_deleting_links_while_the_controller_is_down() {
-    let delete = mirrored("m15-delete-stopped", "Delete").await;
-    let orphan = mirrored("m15-orphan-stopped", "Orphan").await;
-    let relays = [delete.relay().await, orphan.relay().await];
+    let (delete, first) = mirrored("m15-delete-stopped", "Delete").await;
+    let (orphan, second) = mirrored("m15-orphan-stopped", "Orphan").await;
     controller::stop(&orphan.west).await;
-    relays.iter().for_each(crate::relay::Relay::cut);
+    [&first, &second].into_iter().for_each(Relay::cut);
     let before = orphan.landed().await;
     delete.links().delete(&delete.name).await;
     orphan.links().delete(&orphan.name).await;

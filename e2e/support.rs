@@ -43,6 +43,8 @@ impl Case {
         namespace(&case.west, name).await;
         case.link(name, json!({})).await;
         case.policy("all", json!({})).await;
+        // The new account's rights have to get about in the exporter first.
+        case.link_says("Synced", "True", "InSync", Duration::from_secs(10)).await;
         case
     }
 

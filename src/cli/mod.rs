@@ -5,10 +5,13 @@ mod completion;
 mod connect;
 mod controller;
 mod crds;
+mod explain;
 mod link;
 mod logging;
 mod output;
+mod plan;
 mod status;
+mod survey;
 mod table;
 mod unlink;
 mod version;
@@ -50,6 +53,8 @@ enum Command {
     Link(link::Args),
     Unlink(unlink::Args),
     Status(status::Args),
+    Explain(explain::Args),
+    Plan(plan::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
@@ -66,6 +71,8 @@ impl Command {
             Self::Link(args) => link::run(args, &global).await,
             Self::Unlink(args) => unlink::run(args, &global).await,
             Self::Status(args) => status::run(args, &global).await,
+            Self::Explain(args) => explain::run(args, &global).await,
+            Self::Plan(args) => plan::run(args, &global).await,
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
         }

@@ -1,10 +1,16 @@
 //! Text for people: results on stdout, progress on stderr. Text that comes from a cluster passes
 //! [`clean`] before a terminal sees it; no colours are used, so that `NO_COLOR` holds by itself.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use serde_json::Value;
+
+/// How long something may take before a log is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Writes to stdout; a reader that went away is an error that ends the program quietly.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
@@ -65,41 +71,43 @@ fn is_invisible(c: char) -> bool {
 pub(super) struct Progress {
     terminal: bool,
     waiting: String,
+    since: Instant,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), waiting: String::new() }
+        Self { terminal: std::io::stderr().is_terminal(), waiting: String::new(), since: Instant::now() }
     }
 
     /// A line that stays.
     pub(super) fn say(&mut self, line: &str) {
         self.wipe();
-        self.write(&format!("{}\n", clean(line)));
+        write(&format!("{}\n", clean(line)));
     }
 
-    /// What is being waited for; on a terminal it is overwritten by what comes next, elsewhere
-    /// printed once.
+    /// What is being waited for; on a terminal it is overwritten by what comes next. Elsewhere it is
+    /// printed once, and only if it lasts: to be called again and again while waiting.
     pub(super) fn wait(&mut self, line: &str) {
         let line = clean(line);
         if line == self.waiting {
             return;
         }
-        self.wipe();
-        self.write(&if self.terminal { line.clone() } else { format!("{line}\n") });
-        self.waiting = line;
+        if self.terminal {
+            self.wipe();
+            write(&line);
+            self.waiting = line;
+        } else if self.since.elapsed() >= PATIENCE {
+            write(&format!("{line}\n"));
+            self.waiting = line;
+        }
     }
 
     fn wipe(&mut self) {
         if self.terminal && !self.waiting.is_empty() {
-            self.write("\r\u{1b}[K");
+            write("\r\u{1b}[K");
         }
         self.waiting.clear();
-    }
-
-    /// A stderr that is closed must not end the work half-way.
-    fn write(&self, text: &str) {
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        self.since = Instant::now();
     }
 }
 
@@ -107,6 +115,11 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.wipe();
     }
+}
+
+/// A stderr that is closed must not end the work half-way.
+fn write(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

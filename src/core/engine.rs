@@ -151,6 +151,12 @@ impl Engine {
         &self.claims
     }
 
+    /// What should become of a mirror, and of the claims on it, by what is known now; for `explain`
+    /// and `plan`.
+    pub fn decision(&self, mirror: &Key) -> Decision {
+        self.view(None).decide(mirror)
+    }
+
     pub(super) fn view<'a>(&'a self, assume: Option<&'a Key>) -> View<'a> {
         View {
             world: &self.world,

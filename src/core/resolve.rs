@@ -51,6 +51,8 @@ pub struct Decision {
     pub hosts: BTreeSet<String>,
     /// The link whose nodes it depends on.
     pub nodes: Option<String>,
+    /// Why the ways that were preferred to the one taken, or all, are not available.
+    pub unavailable: Vec<Refusal>,
 }
 
 /// Who has, or gets, the name.
@@ -275,7 +277,7 @@ impl<'a> View<'a> {
             false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
         });
         let nodes = route.nodes.then(|| winner.link.clone());
-        Some((Decision { write: None, outcomes, hosts: route.hosts, nodes }, desired))
+        Some((Decision { write: None, outcomes, hosts: route.hosts, nodes, unavailable: route.unavailable }, desired))
     }
 
     fn mirror(&self, key: &Key, winner: &ClaimId, link: &Link, question: &Question<'_>, route: &Route) -> Desired {

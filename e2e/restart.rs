@@ -24,7 +24,7 @@ async fn alone_a_restart_and_two_quiet_minutes_write_nothing() {
         }
     });
     all.buffer_unordered(16).collect::<Vec<()>>().await;
-    wait("quiet: 1,000 mirrors with their slices", Duration::from_secs(20), || async {
+    wait("quiet: 1,000 mirrors with their slices", Duration::from_secs(60), || async {
         let there = (case.mirrors().all().await.len(), case.mirror_slices().all().await.len());
         if there == (MANY, MANY) { Ok(()) } else { Err(there) }
     })

@@ -242,7 +242,9 @@ async fn l05_credentials_change_and_no_mirror_is_touched() {
     case.link_says("CredentialsValid", "False", "CredentialsNotFound", PICKED_UP).await;
     assert_untouched(&before, &case.landed().await);
     let data = json!({"kubeconfig": STANDARD.encode(&good)});
-    secrets.create(&json!({"metadata": {"name": secret["metadata"]["name"]}, "data": data})).await;
+    secrets
+        .create(&json!({"metadata": {"name": "l05-kubeconfig", "labels": secret["metadata"]["labels"]}, "data": data}))
+        .await;
     works(&case, "ink").await;
     assert_untouched(&before, &case.landed().await);
     case.counts([1, 1, 0, 0]).await;

@@ -17,6 +17,7 @@ use crate::{
 async fn m18_one_cluster_twice_and_a_cluster_to_itself() {
     let case = Case::new("m18").await;
     case.link("m18-b", json!({})).await;
+    link_says(&case.links(), "m18-b", "Synced", "True", "InSync", Duration::from_secs(10)).await;
     case.policies().patch("all", json!({"spec": {"links": {"names": ["m18", "m18-b"]}}})).await;
     case.export("books", "203.0.113.5").await;
     case.has_services(&["books-m18", "books-m18-b"]).await;
@@ -48,7 +49,7 @@ async fn m18_one_cluster_twice_and_a_cluster_to_itself() {
     for (link, kubeconfig) in [("m18-c", &direct), ("m18-b-c", &relayed)] {
         let secrets = Objects::secrets(&case.west, HOME);
         secrets
-            .create(&json!({"metadata": {"name": format!("{link}-kubeconfig")}, "stringData": {"kubeconfig": kubeconfig.to_string()}}))
+            .create(&json!({"metadata": {"name": format!("{link}-kubeconfig"), "labels": {"case": case.name}}, "stringData": {"kubeconfig": kubeconfig.to_string()}}))
             .await;
         case.link_object(link, json!({})).await;
         case.policies().patch("all", json!({"spec": {"links": {"names": ["m18", "m18-b", link]}}})).await;

@@ -101,6 +101,11 @@ async fn g01_a_load_balancers_address_and_name_are_followed() {
     set_name(name, &["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
     case.export("books", "203.0.113.5").await;
     case.leads_to(mirror, &["203.0.113.5:80 http", "203.0.113.5:9090 grpc"]).await;
+    wait("g01: the mirror is well", SOON, || async {
+        let service = case.mirrors().get(mirror).await.unwrap();
+        same(condition(&service, "heliostat.dev/Mirrored"), &None)
+    })
+    .await;
     let service = without_status(case.mirrors().get(mirror).await.unwrap());
 
     case.load_balancer("books", json!([{"hostname": name}])).await;

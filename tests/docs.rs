@@ -1,6 +1,8 @@
 //! The documentation keeps up: every field, condition, reason, label and annotation is in it.
 //! `UPDATE_DOCS=1 cargo test --test docs` writes docs/fields.md anew.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use heliostat::api::{ConditionType, Reason};

@@ -11,7 +11,7 @@ use super::{
     select::Refusal,
     world::{self, Policy},
 };
-use crate::api::{ClusterLink, GatewayBinding, MirrorPolicy, Reason, link::NamespacesFrom};
+use crate::api::{ClusterLink, ConditionType, GatewayBinding, MirrorPolicy, Reason, link::NamespacesFrom};
 
 /// What of an object's metadata makes it another object to us; status and resourceVersion do not.
 fn same_wish(a: &kube::api::ObjectMeta, b: &kube::api::ObjectMeta) -> bool {
@@ -322,11 +322,14 @@ impl Engine {
         link.mark_known(now);
         link.remote.handled_reconcile = link.reconcile_requested();
         let about = About::Link(name.to_owned(), link.uid().to_owned());
+        let said_before = link.said(ConditionType::Synced, "True");
         origins.iter().for_each(|origin| self.reconsider(name, origin));
         self.touch_link(name);
-        if !was_known {
+        if !was_known && !said_before {
             let note = format!("a complete listing was taken over: {} Services seen", origins.len());
             self.tell(Event { about, warning: false, reason: Reason::InSync.as_str(), action: "Synchronizing", note });
+        }
+        if !was_known {
             self.status.touch_all(&self.world);
         }
     }

@@ -22,7 +22,11 @@ use super::{
     status::StatusBook,
     world::{Owner, World},
 };
-use crate::api::Reason;
+use crate::api::{
+    Reason,
+    names::{LINK_LABEL, ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL, VIA_ANNOTATION},
+    policy::PolicyFailure,
+};
 
 /// What the engine is told at start.
 #[derive(Clone, Debug)]
@@ -411,7 +415,7 @@ impl Engine {
     pub(super) fn settle(&mut self, outcomes: Vec<(ClaimId, Outcome)>) {
         for (id, outcome) in outcomes {
             if matches!(self.claims.get(&id), Some(claim) if claim.outcome != outcome) {
-                self.tell_of(&id, &outcome);
+                outcome.notes().iter().for_each(|note| self.warn_of(&id, Some(note)));
                 self.claims.settle(&id, outcome);
                 self.status.touch_policy(&id.policy);
                 self.status.touch_link(&id.link);
@@ -430,6 +434,7 @@ impl Engine {
                 self.retries.remove(&flight.target);
                 if !flight.overtaken {
                     self.take_over(&flight.op, written);
+                    self.announce(&flight.op);
                 }
                 self.touch(flight.target);
             }
@@ -561,31 +566,28 @@ impl Engine {
 
     // ---- telling ----
 
-    fn tell_of(&mut self, id: &ClaimId, outcome: &Outcome) {
-        match outcome {
-            Outcome::Mirrored { via, notes } => {
-                let target = self.claims.get(id).and_then(|c| c.target.clone());
-                let before = self.claims.get(id).map(|c| c.outcome.clone());
-                if let (Some(target), Some(via)) = (target, via)
-                    && !matches!(&before, Some(Outcome::Mirrored { via: Some(old), .. }) if old == via)
-                {
-                    let note = format!("{} of link {} is mirrored as {target} by {via}", id.origin, id.link);
-                    self.tell_policy(&id.policy, false, Reason::Programmed, note.clone());
-                    if let Some(service) = self.world.services.get(&target) {
-                        let about = About::Service(target.clone(), service.uid.clone());
-                        self.tell(Event {
-                            about,
-                            warning: false,
-                            reason: Reason::Programmed.as_str(),
-                            action: "Mirroring",
-                            note,
-                        });
-                    }
-                }
-                notes.iter().for_each(|note| self.warn_of(id, Some(note)));
-            }
-            other => other.notes().iter().for_each(|note| self.warn_of(id, Some(note))),
-        }
+    /// A mirror was made, or is fed by another way: said when it was written, so that a restart
+    /// repeats nothing.
+    fn announce(&mut self, op: &WriteOp) {
+        let key = match op {
+            WriteOp::CreateService(key, _) => key,
+            WriteOp::PatchService(key, _, patch) if patch.annotations.contains_key(VIA_ANNOTATION) => key,
+            _ => return,
+        };
+        let Some(service) = self.world.services.get(key) else { return };
+        let Some(state) = service.ours.as_deref() else { return };
+        let label = |name: &str| state.labels.get(name).cloned().unwrap_or_default();
+        let (Some(origin), Some(via)) =
+            (state.annotations.get(ORIGIN_ANNOTATION), state.annotations.get(VIA_ANNOTATION))
+        else {
+            return;
+        };
+        let note = format!("{origin} of link {} is mirrored as {key} by {via}", label(LINK_LABEL));
+        let about = About::Service(key.clone(), service.uid.clone());
+        let policy = Key::new(label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL));
+        let reason = Reason::Programmed;
+        self.tell_policy(&policy, false, reason, note.clone());
+        self.tell(Event { about, warning: false, reason: reason.as_str(), action: "Mirroring", note });
     }
 
     /// A warning on the policy, unless the claim says so already.
@@ -596,6 +598,17 @@ impl Engine {
             .get(id)
             .is_some_and(|claim| claim.outcome.notes().iter().any(|note| note.reason == refusal.reason))
         {
+            return;
+        }
+        // Nor does a restart repeat what an earlier process has said.
+        let said = |f: &PolicyFailure| {
+            f.link == id.link
+                && f.namespace == id.origin.namespace
+                && f.name == id.origin.name
+                && f.reason == refusal.reason.as_str()
+        };
+        let status = self.world.policies.get(&id.policy).and_then(|policy| policy.object.status.as_ref());
+        if status.is_some_and(|status| status.failures.iter().any(said)) {
             return;
         }
         let note = format!("{} of link {}: {}", id.origin, id.link, refusal.message);

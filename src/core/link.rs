@@ -161,6 +161,12 @@ impl Link {
         Self { checked: CheckedLink::new(&object), object, remote }
     }
 
+    /// Whether the link's status says so of a condition.
+    pub fn said(&self, kind: ConditionType, status: &str) -> bool {
+        let conditions = self.object.status.iter().flat_map(|s| &s.conditions);
+        conditions.into_iter().any(|c| c.type_ == kind.as_str() && c.status == status)
+    }
+
     /// uid of the object.
     pub fn uid(&self) -> &str {
         self.object.metadata.uid.as_deref().unwrap_or_default()

@@ -138,12 +138,9 @@ impl Engine {
     }
 
     fn accepted_message(&self, name: &str, link: &Link) -> String {
-        let uid = link.remote.observed_uid.as_deref();
-        let twin = self
-            .world
-            .links
-            .iter()
-            .find(|(other, l)| *other != name && uid.is_some() && l.remote.observed_uid.as_deref() == uid);
+        let uid = link.expected_uid();
+        let twin =
+            self.world.links.iter().find(|(other, l)| *other != name && uid.is_some() && l.expected_uid() == uid);
         match twin {
             Some((other, _)) => format!("the spec is accepted; note that link {other} leads to the same cluster"),
             None => "the spec is accepted".into(),

@@ -44,6 +44,15 @@ image-by-buildah:
 image-by-cargo: build
 	e2e/rig/image dist/heliostat.tar $(IMAGE) --elf $(TARGET)/release/heliostat=/heliostat --user 65532:65532 --cmd '["/heliostat"]'
 
+##@ Try
+.PHONY: demo
+demo: ## A Service of one real cluster, called by name from a pod of another; leaves both up
+	e2e/demo
+
+.PHONY: clean-demo
+clean-demo: ## Removes the demo's clusters
+	e2e/demo clean
+
 ##@ Test
 .PHONY: test
 test: lint test-unit deny e2e ## What a change must pass: lint, test-unit, deny, e2e

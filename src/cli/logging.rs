@@ -15,10 +15,10 @@ pub(super) fn json() {
     let _ = lines.with_env_filter(filter(LevelFilter::INFO)).with_writer(std::io::stderr).try_init();
 }
 
-/// Words, from `warn` on, for a command whose result stands on stdout.
+/// Words, only if `RUST_LOG` asks for them: a command tells its failures itself. Without colours.
 pub(super) fn text() {
-    let lines = tracing_subscriber::fmt().without_time().with_target(false);
-    let _ = lines.with_env_filter(filter(LevelFilter::WARN)).with_writer(std::io::stderr).try_init();
+    let lines = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+    let _ = lines.with_env_filter(filter(LevelFilter::OFF)).with_writer(std::io::stderr).try_init();
 }
 
 /// `RUST_LOG`, else `default`; directives in it that make no sense are left out.

@@ -207,16 +207,16 @@ fn fate(link: &ClusterLink, mirrors: &[PartialObjectMeta<Service>]) -> String {
     let staying = mirrors.len() - going;
     let name = link.metadata.name.as_deref().unwrap_or_default();
     let stay = format!(
-        "{staying} mirrors stay as they are; remove them with: kubectl delete services -A -l {LINK_LABEL}={name}"
+        "{} as before; remove with: kubectl delete services -A -l {LINK_LABEL}={name}",
+        if staying == 1 { "1 mirror stays".to_owned() } else { format!("{staying} mirrors stay") }
     );
+    let go = if going == 1 { "1 mirror".to_owned() } else { format!("{going} mirrors") };
     match (going, staying) {
         (0, 0) => "it had no mirrors".to_owned(),
-        (_, 0) => format!("Kubernetes deletes its {going} mirrors now"),
-        (0, _) if link.spec.deletion_policy == DeletionPolicy::Orphan => {
-            format!("deletionPolicy is Orphan: {stay}")
-        }
+        (_, 0) => format!("Kubernetes deletes {go} of it now"),
+        (0, _) if link.spec.deletion_policy == DeletionPolicy::Orphan => format!("deletionPolicy is Orphan: {stay}"),
         (0, _) => stay,
-        (_, _) => format!("Kubernetes deletes {going} of its mirrors now; {stay}"),
+        (_, _) => format!("Kubernetes deletes {go} of it now; {stay}"),
     }
 }
 
@@ -339,14 +339,13 @@ mod tests {
         assert_eq!(fate(&link("Delete"), &[]), "it had no mirrors");
         assert_eq!(
             fate(&link("Delete"), &[mirror(Some("u")), mirror(Some("u"))]),
-            "Kubernetes deletes its 2 mirrors now"
+            "Kubernetes deletes 2 mirrors of it now"
         );
-        let stays =
-            "1 mirrors stay as they are; remove them with: kubectl delete services -A -l heliostat.dev/link=east";
+        let stays = "1 mirror stays as before; remove with: kubectl delete services -A -l heliostat.dev/link=east";
         assert_eq!(fate(&link("Orphan"), &[mirror(None)]), format!("deletionPolicy is Orphan: {stays}"));
         assert_eq!(
             fate(&link("Delete"), &[mirror(Some("u")), mirror(Some("another"))]),
-            format!("Kubernetes deletes 1 of its mirrors now; {stays}")
+            format!("Kubernetes deletes 1 mirror of it now; {stays}")
         );
     }
 

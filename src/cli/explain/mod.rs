@@ -156,8 +156,9 @@ fn render(report: &Report) -> String {
         );
         text.push('\n');
     }
-    for (link, why) in &report.unread {
-        text += &format!("link {link} could not be read, so its part is told from statuses: {}\n", clean(why));
+    let silent = report.unread.iter().filter(|(link, _)| report.cases.iter().all(|case| case.link != **link));
+    for (link, why) in silent {
+        text += &format!("link {link} could not be read, so nothing is known of its services: {}\n", clean(why));
     }
     text.trim_end().to_owned() + "\n"
 }
@@ -239,7 +240,7 @@ shop/books of link east is not mirrored by policy shop/all
 CHECK            VERDICT   DETAIL
 namespace open   NO        NamespaceMissing: namespace shop does not exist here
 
-link west could not be read, so its part is told from statuses: down !
+link west could not be read, so nothing is known of its services: down !
 "
         );
     }

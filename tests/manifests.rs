@@ -2,6 +2,8 @@
 //! are spelled out, and the admission policies speak of the same names as the program. That they
 //! also work is tested on real clusters.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use hickory_resolver::{TokioResolver, config::LookupIpStrategy};
+use hickory_resolver::{TokioResolver, config::LookupIpStrategy, net::NetError};
 use tokio::{
     sync::{OnceCell, mpsc, watch},
     task::JoinSet,
@@ -17,7 +17,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, text::clean, wire::is_dns_subdomain};
+use super::{
+    backoff::{Backoff, MAX_DELAY},
+    text::clean,
+    wire::is_dns_subdomain,
+};
 use crate::core::io::Input;
 
 /// How long one lookup may take, with the resolver's own retries.
@@ -64,10 +68,20 @@ impl Lookup for SystemLookup {
             let resolver = self.0.get_or_try_init(|| async { resolver() }).await?;
             match tokio::time::timeout(LOOKUP_DEADLINE, resolver.lookup_ip(format!("{host}."))).await {
                 Ok(Ok(found)) => answer(host, &found),
-                Ok(Err(error)) => Err(format!("{host} does not resolve: {}", clean(&error.to_string(), 200))),
+                Ok(Err(error)) => Err(format!("{host} does not resolve: {}", why(&error))),
                 Err(_) => Err(format!("{host} does not resolve: no answer within {} s", LOOKUP_DEADLINE.as_secs())),
             }
         })
+    }
+}
+
+fn why(error: &NetError) -> String {
+    if error.is_nx_domain() {
+        "there is no such name".to_owned()
+    } else if error.is_no_records_found() {
+        "the name has no address".to_owned()
+    } else {
+        clean(&error.to_string(), 200)
     }
 }
 
@@ -149,7 +163,7 @@ impl Keeper {
             self.kept.entry(host.clone()).or_insert_with(|| Kept {
                 due: Instant::now(),
                 good_until: Instant::now(),
-                backoff: Backoff::new(MIN_TTL),
+                backoff: Backoff::new(MIN_TTL, MAX_DELAY),
                 told: None,
             });
         }

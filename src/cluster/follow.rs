@@ -16,6 +16,9 @@ use crate::core::io::Change;
 /// First wait after a failure.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 
+/// Longest wait: short, as this cluster is near, and a CRD or a right that comes late is seen soon.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
 /// What is told of a kind.
 #[derive(Debug)]
 pub(super) enum News<K: Ord, V> {
@@ -47,7 +50,7 @@ pub(super) async fn follow<W, K, V>(
     K: Ord + Clone + Send,
     V: Send,
 {
-    let mut backoff = Backoff::new(FIRST_DELAY);
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
         let error = follow_once(api.clone(), config.clone(), read, &mut audience, &mut backoff).await;
         let asked = failure::retry_after(&error);

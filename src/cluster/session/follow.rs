@@ -130,7 +130,7 @@ pub(super) fn paced<W>(api: Api<W>, config: Config) -> impl Stream<Item = watche
 where
     W: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let start = (watcher(api, config).boxed(), Backoff::new(FIRST_DELAY), None::<(Instant, Duration)>);
+    let start = (watcher(api, config).boxed(), Backoff::new(FIRST_DELAY, MAX_DELAY), None::<(Instant, Duration)>);
     unfold(start, |(mut events, mut backoff, error)| async move {
         if let Some((at, delay)) = error {
             sleep(delay.saturating_sub(at.elapsed())).await;

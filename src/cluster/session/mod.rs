@@ -34,7 +34,12 @@ use tokio::{
 
 use self::identity::Identity;
 pub use self::once::{Listing, list_once};
-use super::{backoff::Backoff, credentials::CredentialsError, failure::Failure, own::OwnCluster};
+use super::{
+    backoff::{Backoff, MAX_DELAY},
+    credentials::CredentialsError,
+    failure::Failure,
+    own::OwnCluster,
+};
 use crate::{
     api::Reason,
     core::io::{Input, RemoteEvent, SessionTask},
@@ -111,7 +116,7 @@ enum Ended {
 impl Session {
     /// Runs until it is dropped, or nobody listens any more.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new(FIRST_DELAY);
+        let mut backoff = Backoff::new(FIRST_DELAY, MAX_DELAY);
         let mut state = Some(State::Connecting);
         while let Some(now) = state {
             state = self.step(now, &mut backoff).await;

@@ -44,7 +44,7 @@ impl Session {
     }
 
     async fn follow_wanted_nodes(&self, told: &watch::Sender<bool>) -> Ended {
-        let mut backoff = Backoff::new(FIRST_DELAY);
+        let mut backoff = Backoff::new(FIRST_DELAY, MAX_DELAY);
         loop {
             let (failure, listed) = match self.follow_nodes_once(told, &mut backoff).await {
                 Ok(ended) => ended,

@@ -275,8 +275,9 @@ impl Engine {
         link.remote.connection = connection;
         link.mark_unknown(now);
         self.status.touch_link(name);
-        if news {
-            let about = About::Link(name.to_owned(), link.uid().to_owned());
+        let said_before = link.said(ConditionType::Connected, "False");
+        let about = About::Link(name.to_owned(), link.uid().to_owned());
+        if news && !said_before {
             self.tell(Event {
                 about,
                 warning: true,
@@ -284,6 +285,8 @@ impl Engine {
                 action: "Connecting",
                 note: why.message,
             });
+        }
+        if news {
             self.status.touch_all(&self.world);
         }
     }

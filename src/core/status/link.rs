@@ -35,10 +35,8 @@ impl Engine {
         if link.object.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        if (starting || remote.connection == Connection::Listing && !remote.listed && !link.frozen(own))
-            && was_synced
-            && before.observed_generation == generation
-        {
+        let listing = remote.connection == Connection::Listing && !remote.listed && !link.frozen(own);
+        if before.observed_generation == generation && (starting || listing && was_synced) {
             return None;
         }
         let stalled = self.link_stalled(name, link);

@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use crate::{
     api::{ConditionType, link::ClusterLinkStatus},
-    core::io::{Change, Input, Local, WriteFailure},
+    core::io::{Change, ExportNews, Input, Local, WriteFailure},
 };
 
 /// Bounds of the histograms of writes, in seconds: from a quick answer to the deadline.
@@ -221,6 +221,11 @@ const fn input_name(input: &Input) -> &'static str {
         Input::Remote { .. } => "remote",
         Input::Written { .. } => "written",
         Input::Resolved { .. } => "resolved",
+        Input::Export(ExportNews::Service(_)) => "export_service",
+        Input::Export(ExportNews::Slice(_)) => "export_slice",
+        Input::Export(ExportNews::Node(_)) => "export_node",
+        Input::Export(ExportNews::Objects(..)) => "export_object",
+        Input::Export(ExportNews::Envoy(_)) => "envoy",
         Input::Tick => "tick",
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::{GROUP, VERSION, binding::GatewayBindingStatus, link::ClusterLinkStatus, names, policy::MirrorPolicyStatus},
     core::{
+        export::object::ObjectId,
         io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
         model::{Key, MirrorEndpoint, SlicePort},
     },
@@ -96,6 +97,18 @@ pub fn render(op: &WriteOp) -> Rendered {
         WriteOp::CreateSlice(key, mirror) => create(SLICES, key, slice(key, mirror)),
         WriteOp::PatchSlice(key, at, mirror) => patch(SLICES, object_path(SLICES, key), slice_patch(at, mirror)),
         WriteOp::DeleteSlice(key, at) => delete(SLICES, key, at),
+        WriteOp::CreateObject(id, version, whole) => Rendered {
+            verb: Verb::Create,
+            resource: id.kind.plural,
+            path: kind_path(id, version),
+            body: object(id, version, whole),
+        },
+        WriteOp::PatchObject(id, version, at, change) => {
+            patch(id.kind.plural, format!("{}/{}", kind_path(id, version), id.key.name), object_patch(at, change))
+        }
+        WriteOp::DeleteObject(id, version, at) => {
+            delete_at(id.kind.plural, format!("{}/{}", kind_path(id, version), id.key.name), at)
+        }
         WriteOp::LinkStatus(name, at, new) => patch(
             LINK_STATUS,
             format!("/apis/{GROUP}/{VERSION}/clusterlinks/{name}/status"),
@@ -129,12 +142,16 @@ fn patch(resource: &'static str, path: String, body: Value) -> Rendered {
     Rendered { verb: Verb::Patch, resource, path, body }
 }
 
-/// Deletes exactly the observed version; what it owns is collected afterwards.
 fn delete(resource: &'static str, key: &Key, at: &At) -> Rendered {
+    delete_at(resource, object_path(resource, key), at)
+}
+
+/// Deletes exactly the observed version; what it owns is collected afterwards.
+fn delete_at(resource: &'static str, path: String, at: &At) -> Rendered {
     Rendered {
         verb: Verb::Delete,
         resource,
-        path: object_path(resource, key),
+        path,
         body: json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -142,6 +159,27 @@ fn delete(resource: &'static str, key: &Key, at: &At) -> Rendered {
             "propagationPolicy": "Background",
         }),
     }
+}
+
+/// Path of the objects of a kind in a namespace.
+fn kind_path(id: &ObjectId, version: &str) -> String {
+    let root = if id.kind.group.is_empty() { "/api" } else { "/apis" };
+    let (api_version, namespace, plural) = (id.kind.api_version(version), &id.key.namespace, id.kind.plural);
+    format!("{root}/{api_version}/namespaces/{namespace}/{plural}")
+}
+
+fn object(id: &ObjectId, version: &str, whole: &Map<String, Value>) -> Value {
+    let mut object = whole.clone();
+    object.insert("apiVersion".to_owned(), json!(id.kind.api_version(version)));
+    object.insert("kind".to_owned(), json!(id.kind.kind));
+    Value::Object(object)
+}
+
+fn object_patch(at: &At, change: &Map<String, Value>) -> Value {
+    let mut patch = Value::Object(change.clone());
+    patch["metadata"]["uid"] = json!(at.uid);
+    patch["metadata"]["resourceVersion"] = json!(at.resource_version);
+    patch
 }
 
 fn collection_path(resource: &str, namespace: &str) -> String {

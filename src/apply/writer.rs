@@ -154,7 +154,10 @@ fn read(op: &WriteOp, body: &[u8]) -> Result<Written, WriteError> {
             .into_model()
             .map(|(_, slice)| Written::Slice(slice))
             .ok_or_else(not_understood),
-        WriteOp::DeleteService(..) | WriteOp::DeleteSlice(..) => Ok(Written::Deleted),
+        WriteOp::CreateObject(..) | WriteOp::PatchObject(..) => {
+            parse(body).map(|object| Written::Object(Box::new(object)))
+        }
+        WriteOp::DeleteService(..) | WriteOp::DeleteSlice(..) | WriteOp::DeleteObject(..) => Ok(Written::Deleted),
         WriteOp::LinkStatus(..) | WriteOp::PolicyStatus(..) | WriteOp::BindingStatus(..) => {
             let object: serde_json::Value = parse(body)?;
             let version = object["metadata"]["resourceVersion"].as_str();

@@ -112,7 +112,7 @@ impl Engine {
             Input::Remote { link, session, event } => self.on_remote(&link, session, event),
             Input::Written { id, result } => self.on_written(id, result),
             Input::Resolved { host, answer, expired } => self.on_resolved(&host, answer, expired),
-            Input::Tick => {}
+            Input::Export(_) | Input::Tick => {}
         }
         self.advance();
         let mut out = Vec::new();
@@ -634,6 +634,7 @@ impl WriteOp {
             | Self::CreateSlice(key, _)
             | Self::PatchSlice(key, ..)
             | Self::DeleteSlice(key, _) => Some(key),
+            Self::CreateObject(id, ..) | Self::PatchObject(id, ..) | Self::DeleteObject(id, ..) => Some(&id.key),
             Self::LinkStatus(..) | Self::PolicyStatus(..) | Self::BindingStatus(..) => None,
         }
     }

@@ -1,13 +1,21 @@
 //! The one way in and the one way out of the deciding side: `engine.handle(input, now)` takes an
 //! [`Input`] and gives [`Output`]s. Nothing else crosses.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::model::{
     Key, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
     SlicePort,
+};
+use super::{
+    envoy::{EnvoyConfig, EnvoyState},
+    export::object::{Kind, KindNews, ObjectId},
 };
 use crate::api::{
     ClusterLink, GatewayBinding, MirrorPolicy, Reason, binding::GatewayBindingStatus, link::ClusterLinkStatus,
@@ -45,8 +53,25 @@ pub enum Input {
         /// The last good answer is more than an hour past its TTL.
         expired: bool,
     },
+    /// Something that matters to the exporter's side only.
+    Export(ExportNews),
     /// Time has passed; something may be due.
     Tick,
+}
+
+/// What the exporter's side is told of this cluster.
+#[derive(Clone, Debug)]
+pub enum ExportNews {
+    /// A Service, be it exported or not, read as an importer reads it.
+    Service(Change<Key, Origin>),
+    /// An EndpointSlice of Kubernetes' own: the pods of a Service.
+    Slice(Change<Key, RemoteSlice>),
+    /// A Node, as a place where node ports answer.
+    Node(Change<String, RemoteNode>),
+    /// Objects of a kind that [`Output::Follow`] asked for.
+    Objects(Kind, KindNews),
+    /// What the Envoys of one binding say.
+    Envoy(EnvoyState),
 }
 
 /// Something about an object of this cluster.
@@ -173,6 +198,15 @@ pub enum Output {
     Resolve(Vec<String>),
     /// Tell a user by an Event.
     Event(Event),
+    /// The kinds of objects to follow for the exporter's side, all of them.
+    Follow(BTreeSet<Kind>),
+    /// What the Envoys of a binding are to do; none: nothing any more, and they are not let in.
+    Envoys {
+        /// The binding.
+        binding: String,
+        /// What they are to do.
+        config: Option<EnvoyConfig>,
+    },
 }
 
 /// What a link's session reads.
@@ -227,6 +261,12 @@ pub enum WriteOp {
     PatchSlice(Key, At, MirrorSlice),
     /// Delete a slice.
     DeleteSlice(Key, At),
+    /// Make an object of the exporter's side: its version, and all but `apiVersion` and `kind`.
+    CreateObject(ObjectId, String, Box<serde_json::Map<String, serde_json::Value>>),
+    /// Change one, in this version, by a merge patch that lacks uid and resourceVersion only.
+    PatchObject(ObjectId, String, At, Box<serde_json::Map<String, serde_json::Value>>),
+    /// Delete one, in this version.
+    DeleteObject(ObjectId, String, At),
     /// Replace a link's status.
     LinkStatus(String, At, Box<ClusterLinkStatus>),
     /// Replace a policy's status.
@@ -296,6 +336,8 @@ pub enum Written {
     Slice(LocalSlice),
     /// A status was written; the object's resourceVersion now.
     Status(String),
+    /// The object as the API server has it now.
+    Object(Box<serde_json::Value>),
     /// The object is gone, or is on its way out.
     Deleted,
 }

@@ -67,6 +67,7 @@ impl Hands {
             Output::Session { link, task } => self.sessions.apply(link, task),
             Output::Resolve(hosts) => drop(self.hosts.send_replace(hosts)),
             Output::Event(event) => self.reporter.report(event),
+            Output::Follow(_) | Output::Envoys { .. } => {}
         }
     }
 }

@@ -287,6 +287,9 @@ fn what_changes(write: &WriteOp) -> String {
         WriteOp::PatchService(_, _, patch) => format!("changes {} of the Service", patched(patch)),
         WriteOp::PatchServiceConditions(..) => format!("changes condition {}", crate::api::names::MIRRORED_CONDITION),
         WriteOp::CreateSlice(..) | WriteOp::PatchSlice(..) | WriteOp::DeleteSlice(..) => "changes endpoints".to_owned(),
+        WriteOp::CreateObject(id, ..) | WriteOp::PatchObject(id, ..) | WriteOp::DeleteObject(id, ..) => {
+            format!("changes {id}")
+        }
         WriteOp::LinkStatus(..) | WriteOp::PolicyStatus(..) | WriteOp::BindingStatus(..) => "changes status".to_owned(),
     }
 }

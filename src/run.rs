@@ -138,6 +138,7 @@ fn settings(config: &Config) -> Settings {
         cluster_domain: config.cluster_domain.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         writes_in_flight: WRITES_IN_FLIGHT,
+        export: None,
     }
 }
 

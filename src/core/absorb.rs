@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     engine::Engine,
+    export::exporter::Exporter,
     io::{About, Change, Event, Local, RemoteEvent},
     link::{CheckedLink, Connection, Link},
     model::{Key, LocalNamespace, LocalService, LocalSlice, Origin, RemoteSlice},
@@ -58,6 +59,7 @@ impl Engine {
             Local::Node(change) => {
                 self.world.listed.nodes |= matches!(change, Change::All(_));
                 if !world::apply(&mut self.world.nodes, change).is_empty() {
+                    self.exporter.iter_mut().for_each(Exporter::touch);
                     self.touch_all_links();
                 }
             }
@@ -143,6 +145,7 @@ impl Engine {
         let imports = |b: &GatewayBinding| b.spec.import.as_ref().map(|i| i.link_ref.name.clone());
         let before = self.world.bindings.get(&name).and_then(imports);
         let after = object.as_ref().and_then(imports);
+        self.exporter.iter_mut().for_each(Exporter::touch);
         match object {
             None => {
                 self.world.bindings.remove(&name);

@@ -49,6 +49,18 @@ impl AddressPolicy {
     }
 }
 
+/// Whether an address is reached from private networks only: RFC 1918, CGNAT (RFC 6598), ULA
+/// (RFC 4193), link-local and loopback (design: section 7).
+pub fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let cgnat = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || cgnat
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
 /// Strict and canonical: what the text says must be exactly how Kubernetes writes that address,
 /// so that no octal, hexadecimal, mapped or zoned spelling slips through.
 fn parse(text: &str) -> Result<IpAddr, String> {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     claim::{ClaimId, Claims, Outcome},
+    export::exporter::{ExportSettings, Exporter},
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     link::Loss,
     model::{Key, LocalService, LocalSlice},
@@ -39,6 +40,8 @@ pub struct Settings {
     pub cluster_cidrs: Vec<IpNet>,
     /// Most unanswered writes of mirrors.
     pub writes_in_flight: usize,
+    /// The exporter's side is turned on, with this.
+    pub export: Option<ExportSettings>,
 }
 
 /// See the file's description.
@@ -50,6 +53,8 @@ pub struct Engine {
     pub(super) over_limit: BTreeSet<(String, Key)>,
     pub(super) now: Timestamp,
     pub(super) status: StatusBook,
+    /// The exporter's side, where it is turned on.
+    pub(super) exporter: Option<Exporter>,
     quota_due: BTreeSet<String>,
     queue: FairQueue,
     flights: BTreeMap<WriteId, Flight>,
@@ -76,7 +81,8 @@ struct Flight {
 
 impl Engine {
     /// An engine that knows nothing yet.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings) -> Self {
+        let exporter = settings.export.take().map(Exporter::new);
         let world = World {
             namespace: settings.namespace.clone(),
             cluster_cidrs: settings.cluster_cidrs.clone(),
@@ -89,6 +95,7 @@ impl Engine {
             over_limit: BTreeSet::new(),
             now: Timestamp::UNIX_EPOCH,
             status: StatusBook::default(),
+            exporter,
             quota_due: BTreeSet::new(),
             queue: FairQueue::default(),
             flights: BTreeMap::new(),
@@ -112,13 +119,19 @@ impl Engine {
             Input::Remote { link, session, event } => self.on_remote(&link, session, event),
             Input::Written { id, result } => self.on_written(id, result),
             Input::Resolved { host, answer, expired } => self.on_resolved(&host, answer, expired),
-            Input::Export(_) | Input::Tick => {}
+            Input::Export(news) => {
+                if let Some(exporter) = &mut self.exporter {
+                    exporter.take(news);
+                }
+            }
+            Input::Tick => {}
         }
         self.advance();
         let mut out = Vec::new();
         if self.ready() {
             self.settle_limits();
             self.dispatch(&mut out);
+            self.export(&mut out);
             self.ask_sessions(&mut out);
             self.ask_hosts(&mut out);
             self.write_status(&mut out);
@@ -132,7 +145,8 @@ impl Engine {
         let retries = self.retries.values().map(|r| r.at);
         let losses = self.world.links.values().filter_map(|l| l.loss_due()).filter(|due| *due > self.now);
         let leases = self.world.links.values().flat_map(|l| l.lease_deadlines()).filter(|due| *due > self.now);
-        retries.chain(losses).chain(leases).chain(self.status.next_due()).min()
+        let exporter = self.exporter.as_ref().and_then(Exporter::next_wakeup);
+        retries.chain(losses).chain(leases).chain(self.status.next_due()).chain(exporter).min()
     }
 
     /// Everything that must be known before anything is decided has been listed.
@@ -284,6 +298,7 @@ impl Engine {
                 }
             }
         }
+        self.exporter.iter_mut().for_each(Exporter::touch);
         let users = self.host_users.get(host).cloned().unwrap_or_default();
         users.into_iter().for_each(|key| self.touch(key));
     }
@@ -425,7 +440,10 @@ impl Engine {
 
     fn on_written(&mut self, id: WriteId, result: Result<Written, WriteError>) {
         let Some(flight) = self.flights.remove(&id) else {
-            self.status_written(id, result);
+            let now = self.now;
+            if !self.exporter.as_mut().is_some_and(|exporter| exporter.written(id, &result, now)) {
+                self.status_written(id, result);
+            }
             return;
         };
         self.busy.remove(&flight.target);
@@ -556,9 +574,11 @@ impl Engine {
     }
 
     fn ask_hosts(&mut self, out: &mut Vec<Output>) {
-        let wanted: Vec<String> = self.host_users.keys().cloned().collect();
-        if wanted != self.hosts_asked {
-            self.world.hosts.retain(|host, _| self.host_users.contains_key(host));
+        let exporters = self.exporter.iter().flat_map(Exporter::hosts);
+        let wanted: BTreeSet<String> = self.host_users.keys().chain(exporters).cloned().collect();
+        if !wanted.iter().eq(&self.hosts_asked) {
+            self.world.hosts.retain(|host, _| wanted.contains(host));
+            let wanted: Vec<String> = wanted.into_iter().collect();
             out.push(Output::Resolve(wanted.clone()));
             self.hosts_asked = wanted;
         }

@@ -4,6 +4,7 @@
 
 mod absorb;
 pub mod address;
+pub mod application;
 pub mod claim;
 pub mod copy;
 pub mod diff;

@@ -18,6 +18,26 @@ pub fn hash(fields: &[&str], digits: usize) -> String {
     text
 }
 
+/// A template with its variables filled in, such as `{service}`; an unknown one is an error that
+/// names those there are.
+pub fn fill(template: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+    let mut out = String::with_capacity(template.len() + MAX_NAME);
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        out.push_str(&rest[..open]);
+        let close = rest[open..].find('}').ok_or_else(|| format!("{template:?} has a '{{' without a '}}'"))? + open;
+        let name = &rest[open + 1..close];
+        let Some((_, value)) = variables.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<String> = variables.iter().map(|(known, _)| format!("{{{known}}}")).collect();
+            return Err(format!("{template:?} has the unknown variable {{{name}}}; use {}", known.join(", ")));
+        };
+        out.push_str(value);
+        rest = &rest[close + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 /// What a name template may speak of.
 #[derive(Clone, Copy, Debug)]
 pub struct Variables<'a> {
@@ -29,25 +49,8 @@ pub struct Variables<'a> {
 
 impl Variables<'_> {
     fn render(self, template: &str) -> Result<String, String> {
-        let mut out = String::with_capacity(template.len() + self.origin.name.len());
-        let mut rest = template;
-        while let Some(open) = rest.find('{') {
-            out.push_str(&rest[..open]);
-            let close = rest[open..].find('}').ok_or_else(|| format!("{template:?} has a '{{' without a '}}'"))? + open;
-            out.push_str(match &rest[open + 1..close] {
-                "service" => &self.origin.name,
-                "namespace" => &self.origin.namespace,
-                "link" => self.link,
-                other => {
-                    return Err(format!(
-                        "{template:?} has the unknown variable {{{other}}}; use {{service}}, {{namespace}} or {{link}}"
-                    ));
-                }
-            });
-            rest = &rest[close + 1..];
-        }
-        out.push_str(rest);
-        Ok(out)
+        let Self { link, origin } = self;
+        fill(template, &[("service", &origin.name), ("namespace", &origin.namespace), ("link", link)])
     }
 
     /// The mirror's name: rendered, and over 63 characters cut and closed by a hash of

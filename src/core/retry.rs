@@ -59,7 +59,11 @@ fn spread(delay: Duration, target: &Key, attempt: u32) -> Duration {
 
 /// What a user should know about a write that failed.
 pub fn failure(target: &Key, op: &WriteOp, error: &WriteError) -> Refusal {
-    let what = op.object().map_or_else(|| target.to_string(), ToString::to_string);
+    refused(&op.object().map_or_else(|| target.to_string(), ToString::to_string), error)
+}
+
+/// The same, of an object by its name.
+pub fn refused(what: &str, error: &WriteError) -> Refusal {
     let says = |hint: &str| error.message.contains(hint);
     let reason = match error.kind {
         WriteFailure::AlreadyExists => Reason::NameConflict,

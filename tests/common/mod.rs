@@ -578,6 +578,7 @@ fn engine() -> Engine {
         cluster_domain: "cluster.local".into(),
         cluster_cidrs: vec![],
         writes_in_flight: 8,
+        export: None,
     })
 }
 

@@ -123,6 +123,7 @@ impl Asked {
             cluster_cidrs: flags.cluster_cidrs.clone(),
             // It decides when it is asked, and starts nothing by itself.
             writes_in_flight: 0,
+            export: None,
         });
         Self { engine, now: Timestamp::now(), tasks: BTreeMap::new() }
     }

@@ -1,91 +1,290 @@
-//! What is known of the exporter's side.
+//! The exporter's side of the engine: takes news, has a pass when there were any, and sees that
+//! each object has at most one write in flight and that failed ones wait.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{object::Objects, provider::Providers};
-use crate::core::{
-    envoy::EnvoyState,
-    io::{Change, ExportNews},
-    model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole},
-    world,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
 };
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    known::Known,
+    object::{self, Kind, KindNews, LEASE, ObjectId, PUBLISHED_SLICE},
+    pass::{ObjectChange, ObjectWrite, Pass, Report, View},
+    provider::{Providers, RouteId},
+};
+use crate::core::{
+    engine::Engine,
+    envoy::EnvoyConfig,
+    io::{ExportNews, Output, WriteError, WriteFailure, WriteId, WriteOp, Written},
+    model::Key,
+    retry::{self, Retry},
+    select::Refusal,
+};
+
+/// Most unanswered writes.
+const WRITES_IN_FLIGHT: usize = 32;
+/// Shortest time between two passes: news that come together are looked at together.
+const REST: SignedDuration = SignedDuration::from_millis(20);
 
 /// What the exporter's side is told at start.
 #[derive(Clone, Debug)]
 pub struct ExportSettings {
     /// Makes the provider of a binding.
     pub providers: Providers,
+    /// Every kind of object that some provider makes or reads.
+    pub kinds: Vec<Kind>,
     /// The image of Heliostat's own gateway.
     pub envoy_image: String,
 }
 
-/// What is known of this cluster as an exporter.
-#[derive(Debug, Default)]
-pub struct Known {
-    /// All Services.
-    pub services: BTreeMap<Key, Origin>,
-    /// Kubernetes' own slices.
-    pub slices: BTreeMap<Key, RemoteSlice>,
-    /// Names of those slices, by their Service.
-    pub slices_of: BTreeMap<Key, BTreeSet<String>>,
-    /// Nodes.
-    pub nodes: BTreeMap<String, RemoteNode>,
-    /// The objects of all kinds that are followed.
-    pub objects: Objects,
-    /// What the Envoys of each binding say.
-    pub envoys: BTreeMap<String, EnvoyState>,
-    services_listed: bool,
-    slices_listed: bool,
-    nodes_listed: bool,
+/// See the file's description.
+#[derive(Debug)]
+pub struct Exporter {
+    settings: ExportSettings,
+    known: Known,
+    /// The outcome of the last pass.
+    reports: BTreeMap<String, Report>,
+    hosts: BTreeSet<String>,
+    envoys: BTreeMap<String, EnvoyConfig>,
+    followed: bool,
+    dirty: bool,
+    rest: Timestamp,
+    wake: Option<Timestamp>,
+    flights: BTreeMap<WriteId, (ObjectId, ObjectChange)>,
+    busy: BTreeSet<ObjectId>,
+    retries: BTreeMap<ObjectId, Retry>,
+    failures: BTreeMap<ObjectId, Refusal>,
+    written: BTreeMap<ObjectId, Timestamp>,
+    tried: BTreeSet<Key>,
+    pending_since: BTreeMap<(String, RouteId), Timestamp>,
 }
 
-impl Known {
-    /// Services, slices and nodes have been listed.
+impl Exporter {
+    /// One that knows nothing yet.
     #[must_use]
-    pub fn listed(&self) -> bool {
-        self.services_listed && self.slices_listed && self.nodes_listed
+    pub fn new(settings: ExportSettings) -> Self {
+        Self {
+            settings,
+            known: Known::default(),
+            reports: BTreeMap::new(),
+            hosts: BTreeSet::new(),
+            envoys: BTreeMap::new(),
+            followed: false,
+            dirty: true,
+            rest: Timestamp::UNIX_EPOCH,
+            wake: None,
+            flights: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            written: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            pending_since: BTreeMap::new(),
+        }
     }
 
-    /// The slices of a Service.
-    pub fn slices_of<'a>(&'a self, service: &'a Key) -> impl Iterator<Item = &'a RemoteSlice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
-        names.filter_map(|name| self.slices.get(&Key::new(service.namespace.clone(), name.clone())))
+    /// Takes news.
+    pub fn take(&mut self, news: ExportNews) {
+        if let ExportNews::Objects(kind, KindNews::Listed(..)) = &news
+            && *kind == LEASE
+        {
+            self.tried.clear();
+        }
+        self.dirty |= self.known.take(news);
     }
 
-    /// Takes news over; says whether they were any.
-    pub fn take(&mut self, news: ExportNews) -> bool {
-        match news {
-            ExportNews::Service(change) => {
-                self.services_listed |= matches!(change, Change::All(_));
-                !world::apply(&mut self.services, change).is_empty()
-            }
-            ExportNews::Slice(change) => {
-                self.slices_listed |= matches!(change, Change::All(_));
-                let changed = world::apply(&mut self.slices, change);
-                if !changed.is_empty() {
-                    self.index();
+    /// Bindings, hostnames or nodes changed.
+    pub fn touch(&mut self) {
+        self.dirty = true;
+    }
+
+    /// What the last pass says of a binding.
+    #[must_use]
+    pub fn report(&self, binding: &str) -> Option<&Report> {
+        self.reports.get(binding)
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Hostnames of gateways to keep resolved.
+    pub fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.hosts.iter()
+    }
+
+    /// When something is due by time alone.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        let retries = self.retries.values().map(|retry| retry.at).filter(|at| *at < Timestamp::MAX);
+        self.dirty.then_some(self.rest).into_iter().chain(self.wake).chain(retries).min()
+    }
+
+    fn ready(&self) -> bool {
+        let listed = |kind| matches!(self.known.objects.of(kind), object::Known::Listed { .. });
+        self.known.listed() && listed(LEASE) && listed(PUBLISHED_SLICE)
+    }
+
+    /// Whether a pass is due.
+    fn due(&self, now: Timestamp) -> bool {
+        let timely = self.wake.is_some_and(|at| at <= now) || self.retries.values().any(|retry| retry.at <= now);
+        self.ready() && (timely || self.dirty && self.rest <= now)
+    }
+
+    /// Whether an object may be written now.
+    fn may_write(&self, id: &ObjectId, now: Timestamp) -> bool {
+        !self.busy.contains(id) && self.retries.get(id).is_none_or(|retry| retry.at <= now)
+    }
+
+    fn launched(&mut self, id: WriteId, write: &ObjectWrite) {
+        self.busy.insert(write.id.clone());
+        if let Some(retry) = self.retries.get_mut(&write.id) {
+            retry.tried();
+        }
+        self.flights.insert(id, (write.id.clone(), write.change.clone()));
+    }
+
+    /// The answer to a write, if it was one of ours.
+    pub fn written(&mut self, id: WriteId, result: &Result<Written, WriteError>, now: Timestamp) -> bool {
+        let Some((object, change)) = self.flights.remove(&id) else { return false };
+        self.busy.remove(&object);
+        self.dirty = true;
+        match result {
+            Ok(answer) => {
+                self.retries.remove(&object);
+                self.failures.remove(&object);
+                match answer {
+                    Written::Object(value) => {
+                        self.written.insert(object.clone(), now);
+                        let news = KindNews::Set(object.key.clone(), value.as_ref().clone());
+                        self.known.objects.take(object.kind, news);
+                    }
+                    _ => {
+                        self.written.remove(&object);
+                        self.known.objects.take(object.kind, KindNews::Gone(object.key));
+                    }
                 }
-                !changed.is_empty()
             }
-            ExportNews::Node(change) => {
-                self.nodes_listed |= matches!(change, Change::All(_));
-                !world::apply(&mut self.nodes, change).is_empty()
-            }
-            ExportNews::Objects(kind, news) => self.objects.take(kind, news),
-            ExportNews::Envoy(state) => {
-                let news = self.envoys.get(&state.binding) != Some(&state);
-                self.envoys.insert(state.binding.clone(), state);
-                news
-            }
+            Err(error) => self.failed(object, &change, error, now),
+        }
+        true
+    }
+
+    fn failed(&mut self, object: ObjectId, change: &ObjectChange, error: &WriteError, now: Timestamp) {
+        // The test-and-set of a port: somebody was quicker, and another port is tried at once.
+        let taken = error.kind == WriteFailure::AlreadyExists && object.kind == LEASE;
+        if taken && matches!(change, ObjectChange::Create(_)) {
+            self.tried.insert(object.key);
+            return;
+        }
+        self.retries.entry(object.clone()).or_default().failed(&object.key, now, error.retry_after);
+        // That an object changed meanwhile is no news for a user.
+        if !matches!(error.kind, WriteFailure::Conflict | WriteFailure::NotFound) {
+            self.failures.insert(object.clone(), retry::refused(&object.to_string(), error));
         }
     }
 
-    fn index(&mut self) {
-        self.slices_of.clear();
-        for (key, slice) in &self.slices {
-            let SliceRole::Pods { service } = &slice.role else { continue };
-            let service = Key::new(key.namespace.clone(), service.clone());
-            self.slices_of.entry(service).or_default().insert(key.name.clone());
+    fn take_over(&mut self, pass: &mut Pass, now: Timestamp) -> BTreeSet<String> {
+        self.wake = pass.wake;
+        self.hosts = mem::take(&mut pass.hosts);
+        let waits = |(binding, report): (&String, &Report)| {
+            report.waits.keys().map(|route| (binding.clone(), route.clone())).collect::<Vec<_>>()
+        };
+        let waiting: BTreeSet<(String, RouteId)> = pass.reports.iter().flat_map(waits).collect();
+        self.pending_since.retain(|route, _| waiting.contains(route));
+        for route in waiting {
+            self.pending_since.entry(route).or_insert(now);
         }
+        let reports = mem::take(&mut pass.reports);
+        let all = self.reports.keys().chain(reports.keys()).cloned().collect::<BTreeSet<_>>();
+        let changed = all.into_iter().filter(|name| self.reports.get(name) != reports.get(name)).collect();
+        self.reports = reports;
+        changed
+    }
+}
+
+impl Engine {
+    /// Has a pass if one is due, and asks for what follows from it.
+    pub(in crate::core) fn export(&mut self, out: &mut Vec<Output>) {
+        let Some(mut exporter) = self.exporter.take() else { return };
+        if !exporter.followed {
+            let own = [LEASE, PUBLISHED_SLICE];
+            out.push(Output::Follow(exporter.settings.kinds.iter().copied().chain(own).collect()));
+            exporter.followed = true;
+        }
+        if exporter.due(self.now) {
+            self.export_pass(&mut exporter, out);
+        }
+        self.exporter = Some(exporter);
+    }
+
+    fn export_pass(&mut self, exporter: &mut Exporter, out: &mut Vec<Output>) {
+        let now = self.now;
+        exporter.dirty = false;
+        exporter.rest = now.saturating_add(REST).unwrap_or(now);
+        let view = View {
+            known: &exporter.known,
+            bindings: &self.world.bindings,
+            hosts: &self.world.hosts,
+            local_nodes: &self.world.nodes,
+            settings: &exporter.settings,
+            namespace: &self.settings.namespace,
+            cluster_domain: &self.settings.cluster_domain,
+            written: &exporter.written,
+            tried: &exporter.tried,
+            pending_since: &exporter.pending_since,
+            failures: &exporter.failures,
+            now,
+        };
+        let mut pass = view.pass();
+        for binding in exporter.take_over(&mut pass, now) {
+            self.status.touch_binding(&binding);
+        }
+        // Failures of objects that nothing is to be done about any more.
+        let wanted: BTreeSet<&ObjectId> = pass.writes.iter().map(|write| &write.id).collect();
+        exporter.retries.retain(|id, _| wanted.contains(id));
+        exporter.failures.retain(|id, _| wanted.contains(id));
+        for write in pass.writes {
+            if exporter.flights.len() >= WRITES_IN_FLIGHT {
+                exporter.dirty = true;
+                break;
+            }
+            if exporter.may_write(&write.id, now)
+                && let Some(op) = exporter.op(&write)
+            {
+                let id = self.new_write(op, out);
+                exporter.launched(id, &write);
+            }
+        }
+        exporter.tell_envoys(pass.envoys, out);
+    }
+}
+
+impl Exporter {
+    fn op(&self, write: &ObjectWrite) -> Option<WriteOp> {
+        let ObjectWrite { id, change } = write;
+        let version = self.known.objects.version(id.kind)?.to_owned();
+        let at = || self.known.objects.get(id.kind, &id.key).map(object::at);
+        Some(match change {
+            ObjectChange::Create(whole) => WriteOp::CreateObject(id.clone(), version, Box::new(whole.clone())),
+            ObjectChange::Patch(patch) => WriteOp::PatchObject(id.clone(), version, at()?, Box::new(patch.clone())),
+            ObjectChange::Delete => WriteOp::DeleteObject(id.clone(), version, at()?),
+        })
+    }
+
+    fn tell_envoys(&mut self, envoys: BTreeMap<String, EnvoyConfig>, out: &mut Vec<Output>) {
+        for binding in self.envoys.keys().filter(|binding| !envoys.contains_key(*binding)) {
+            out.push(Output::Envoys { binding: binding.clone(), config: None });
+        }
+        for (binding, config) in &envoys {
+            if self.envoys.get(binding) != Some(config) {
+                out.push(Output::Envoys { binding: binding.clone(), config: Some(config.clone()) });
+            }
+        }
+        self.envoys = envoys;
     }
 }

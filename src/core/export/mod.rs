@@ -4,7 +4,11 @@
 //! A provider, one file each in `src/gateway/`, knows one make of gateway; everything else is here:
 //! selection, port claims, the order claim, program, wait, publish.
 
+pub mod binding;
 pub mod exporter;
+pub mod known;
 pub mod object;
+pub mod pass;
 pub mod port;
 pub mod provider;
+pub mod publish;

@@ -127,6 +127,8 @@ pub struct Object {
     pub labels: model::Map,
     /// Annotations.
     pub annotations: model::Map,
+    /// Whether other labels than these are taken off.
+    pub only_these_labels: bool,
     /// The owner, in the same namespace or cluster-scoped: with it the object goes.
     pub owner: Option<Owner>,
     /// All fields beside `apiVersion`, `kind` and `metadata`: mostly `spec`.
@@ -151,7 +153,14 @@ impl Object {
     #[must_use]
     pub fn with_spec(kind: Kind, key: Key, spec: Value) -> Self {
         let body = Map::from_iter([("spec".to_owned(), spec)]);
-        Self { id: ObjectId { kind, key }, labels: BTreeMap::new(), annotations: BTreeMap::new(), owner: None, body }
+        Self {
+            id: ObjectId { kind, key },
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            only_these_labels: false,
+            owner: None,
+            body,
+        }
     }
 
     /// The object whole, as it is created; `apiVersion` and `kind` are put in by who knows the version.
@@ -185,7 +194,14 @@ impl Object {
     #[must_use]
     pub fn patch(&self, observed: &Value) -> Option<Map<String, Value>> {
         let mut wanted = self.body.clone();
-        wanted.insert("metadata".to_owned(), self.metadata(false));
+        let mut metadata = self.metadata(false);
+        if self.only_these_labels
+            && let Value::Object(there) = &observed["metadata"]["labels"]
+        {
+            let surplus = there.keys().filter(|key| !self.labels.contains_key(*key));
+            surplus.for_each(|key| metadata["labels"][key] = Value::Null);
+        }
+        wanted.insert("metadata".to_owned(), metadata);
         difference(&wanted, observed.as_object()?)
     }
 }

@@ -105,6 +105,8 @@ pub struct Surroundings<'a> {
     pub written: &'a BTreeMap<ObjectId, Timestamp>,
     /// The controller's own namespace.
     pub namespace: &'a str,
+    /// DNS domain of this cluster.
+    pub cluster_domain: &'a str,
     /// The image of Heliostat's own gateway.
     pub envoy_image: &'a str,
     /// The time.
@@ -124,6 +126,8 @@ pub struct Gateway {
     pub listeners: Vec<u16>,
     /// Why it has no address, or is not programmed, in words; existing exports go on.
     pub unwell: Option<Refusal>,
+    /// Linkerd: its TLS identity.
+    pub identity_name: Option<String>,
     /// It tells whether a route is programmed; otherwise the status says so.
     pub confirms: bool,
 }
@@ -170,6 +174,8 @@ pub enum Programmed {
     Pending(String, Option<Timestamp>),
     /// It refuses to.
     No(Refusal),
+    /// That cannot be told at present: what was published stays as it is.
+    Unknown(String),
 }
 
 /// A make of gateway: one file each in `src/gateway/`.

@@ -1,4 +1,4 @@
-//! What is said of a binding.
+//! What is said of a binding; of one with `export`, in [`super::export`].
 
 use super::{
     condition::{Conditions, Truth, no, yes},
@@ -17,16 +17,24 @@ use crate::{
     },
 };
 
+/// What a binding with `export` is told where nothing acts on it.
+const OFF: &str = "spec.export: this controller does not act as an exporter; start it with --export (kustomize component config/components/exporter)";
+
 impl Engine {
-    pub(super) fn binding_status(&self, name: &str, binding: &GatewayBinding) -> GatewayBindingStatus {
+    pub(super) fn binding_status(&self, name: &str, binding: &GatewayBinding) -> Option<GatewayBindingStatus> {
         let before = binding.status.clone().unwrap_or_default();
         let generation = binding.metadata.generation;
         let mut c = Conditions::new(&before.conditions, generation, self.now);
+        if binding.spec.export.is_some()
+            && let Some(exporter) = &self.exporter
+        {
+            return self.export_status(exporter.report(name), before, binding);
+        }
         let unsupported = |what: &str| {
             Refusal::new(Reason::UnsupportedValue, format!("{what} is not supported by this version of Heliostat"))
         };
         let import = match (&binding.spec.import, binding.spec.routing) {
-            (None, _) => Err(unsupported("spec.export")),
+            (None, _) => Err(Refusal::new(Reason::UnsupportedValue, OFF)),
             (Some(_), Routing::Linkerd) => Err(unsupported("spec.routing: Linkerd")),
             (Some(import), _) => Ok(import),
         };
@@ -40,11 +48,11 @@ impl Engine {
                     (Truth::Unknown, Reason::Pending, "the spec is not accepted".into()),
                 );
                 c.say(ConditionType::Programmed, (Truth::Unknown, Reason::Pending, "the spec is not accepted".into()));
-                return GatewayBindingStatus {
+                return Some(GatewayBindingStatus {
                     observed_generation: generation,
                     conditions: c.finish(Some(&refusal), None),
                     ..GatewayBindingStatus::default()
-                };
+                });
             }
         };
         let link = &import.link_ref.name;
@@ -64,13 +72,13 @@ impl Engine {
         let via = Via::Gateway(name.to_owned());
         let through = |(_, claim): &(&ClaimId, &Claim)| matches!(&claim.outcome, Outcome::Mirrored { via: Some(v), .. } if *v == via);
         let programmed = number(self.claims.of_link(link).filter(through).count());
-        GatewayBindingStatus {
+        Some(GatewayBindingStatus {
             observed_generation: generation,
             conditions: c.finish(None, None),
             addresses: import.addresses.clone(),
             services: Some(BindingServiceCounts { selected: programmed, programmed, pending: 0, failed: 0 }),
             ports: None,
             failures: Vec::new(),
-        }
+        })
     }
 }

@@ -5,6 +5,7 @@ mod binding;
 mod book;
 mod condition;
 mod count;
+mod export;
 mod link;
 mod policy;
 
@@ -45,7 +46,7 @@ impl Engine {
             }
             Subject::Binding(name) => {
                 let binding = self.world.bindings.get(name)?;
-                let status = self.binding_status(name, binding);
+                let status = self.binding_status(name, binding)?;
                 (binding.status.as_ref() != Some(&status))
                     .then(|| WriteOp::BindingStatus(name.clone(), at(&binding.metadata), Box::new(status)))
             }

@@ -16,6 +16,7 @@ use crate::{
         names::CONTRACT_V1,
     },
     core::{
+        application,
         model::{
             AddressType, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice, SlicePort, SliceRole,
         },
@@ -184,8 +185,8 @@ fn import_ports(q: &Question<'_>, routing: Routing, import: &Import) -> Result<V
             };
             q.ports.iter().filter_map(|p| entry(p).map(|e| carried(p, e.gateway_port))).collect()
         }
-        (Routing::Host, Some(port)) => on_listener(q, port, is_http),
-        (Routing::Sni, Some(port)) => on_listener(q, port, is_tls),
+        (Routing::Host, Some(port)) => on_listener(q, port, application::is_http),
+        (Routing::Sni, Some(port)) => on_listener(q, port, application::is_tls),
         (Routing::Host | Routing::Sni, None) => {
             return Err(Refusal::new(Reason::InvalidSpec, "the binding has no spec.import.port"));
         }
@@ -219,24 +220,4 @@ fn on_listener(q: &Question<'_>, listener: u16, fits: fn(&OriginPort) -> bool) -
         [only] => vec![carried(only, listener)],
         several => several.iter().filter(|p| p.port == listener).map(|p| carried(p, listener)).collect(),
     }
-}
-
-fn says(port: &OriginPort, protocols: &[&str]) -> bool {
-    let says = |text: &str| {
-        let text = text.to_ascii_lowercase();
-        let text = text.strip_prefix("kubernetes.io/").unwrap_or(&text);
-        protocols.iter().any(|p| text == *p || text.strip_prefix(p).is_some_and(|rest| rest.starts_with('-')))
-    };
-    match &port.app_protocol {
-        Some(protocol) => says(protocol),
-        None => says(&port.name),
-    }
-}
-
-fn is_http(port: &OriginPort) -> bool {
-    says(port, &["http", "http2", "h2c", "grpc", "grpc-web", "ws"])
-}
-
-fn is_tls(port: &OriginPort) -> bool {
-    says(port, &["https", "tls", "wss", "grpcs"])
 }

@@ -1,0 +1,698 @@
+//! One look at everything that goes out: a pure function from what is known to the writes that are
+//! next, what Envoys are to do, and what is said of each binding. The order is claim, program,
+//! wait, publish; and backwards when something goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::{
+    binding::CheckedExport,
+    exporter::ExportSettings,
+    known::Known,
+    object::{self, Kind, Object, ObjectId, PUBLISHED_SLICE},
+    port::{self, Allocation, LetGo, PortClaims, Terms},
+    provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Surroundings},
+    publish::{self, OutsidePort, Publication, Published},
+};
+use crate::{
+    api::{
+        GatewayBinding, Reason,
+        binding::{PortCounts, Routing},
+        names::{MANAGED_BY_LABEL, MANAGER, PUBLISHED_BINDING_LABEL},
+    },
+    core::{
+        address,
+        envoy::EnvoyConfig,
+        model::{Key, LocalNode, Origin, OriginPort},
+        select::Refusal,
+        world::Host,
+    },
+};
+
+/// How long a route that was published goes on being so while its gateway does not confirm it: a
+/// gateway that works on another change must not take it away.
+const GRACE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a route may be waited for before its binding is no longer ready (design: section 8).
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a pass reads.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What is known of this cluster.
+    pub known: &'a Known,
+    /// All bindings.
+    pub bindings: &'a BTreeMap<String, GatewayBinding>,
+    /// Resolved hostnames.
+    pub hosts: &'a BTreeMap<String, Host>,
+    /// Nodes' own addresses and ranges.
+    pub local_nodes: &'a BTreeMap<String, LocalNode>,
+    /// Settings.
+    pub settings: &'a ExportSettings,
+    /// The controller's own namespace.
+    pub namespace: &'a str,
+    /// DNS domain of this cluster.
+    pub cluster_domain: &'a str,
+    /// When this process last wrote an object.
+    pub written: &'a BTreeMap<ObjectId, Timestamp>,
+    /// Ports that turned out to be taken, by the names of their Leases.
+    pub tried: &'a BTreeSet<Key>,
+    /// Since when routes have been pending: (binding, route).
+    pub pending_since: &'a BTreeMap<(String, RouteId), Timestamp>,
+    /// Why the last write of an object failed.
+    pub failures: &'a BTreeMap<ObjectId, Refusal>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What follows.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Hostnames of gateways that it depends on.
+    pub hosts: BTreeSet<String>,
+    /// Writes, the most urgent first; each is of another object.
+    pub writes: Vec<ObjectWrite>,
+    /// What the Envoys of each binding are to do.
+    pub envoys: BTreeMap<String, EnvoyConfig>,
+    /// What is said of each binding.
+    pub reports: BTreeMap<String, Report>,
+    /// When something is due by time alone.
+    pub wake: Option<Timestamp>,
+}
+
+/// A write of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectWrite {
+    /// Which one.
+    pub id: ObjectId,
+    /// What is done to it.
+    pub change: ObjectChange,
+}
+
+/// What is done to an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObjectChange {
+    /// It is made.
+    Create(Map<String, Value>),
+    /// It is changed by a merge patch.
+    Patch(Map<String, Value>),
+    /// It is deleted.
+    Delete,
+}
+
+/// What is said of a binding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Why the spec is not accepted.
+    pub refused: Option<Refusal>,
+    /// Why the gateway cannot be used.
+    pub unresolved: Option<Refusal>,
+    /// What must be known before anything can be said.
+    pub waiting: Option<String>,
+    /// What is wrong with a gateway that can be used.
+    pub unwell: Option<Refusal>,
+    /// The gateway's addresses in use.
+    pub addresses: Vec<String>,
+    /// Selected Services.
+    pub selected: usize,
+    /// Of those, carried whole as far as they can be.
+    pub programmed: usize,
+    /// Of those, waited for.
+    pub pending: usize,
+    /// Of those, not carried at all.
+    pub failed: usize,
+    /// Routes that are waited for, and for what.
+    pub waits: BTreeMap<RouteId, String>,
+    /// What could not be programmed, by Service.
+    pub failures: Vec<(Key, Refusal)>,
+    /// Port: how the range is used.
+    pub ports: Option<PortCounts>,
+    /// The gateway does not confirm what it does.
+    pub unconfirmed: bool,
+    /// A route has been waited for so long that the binding is no longer ready.
+    pub overdue: bool,
+}
+
+impl View<'_> {
+    /// Looks at everything.
+    #[must_use]
+    pub fn pass(&self) -> Pass {
+        let claims = PortClaims::read(&self.known.objects);
+        let mut pass = Pass::default();
+        let mut needed: BTreeSet<Key> = BTreeSet::new();
+        let mut tried = self.tried.clone();
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        let exports = self.bindings.iter().filter_map(|(name, b)| Some((name, b, b.spec.export.as_ref()?)));
+        for (name, binding, export) in exports.filter(|(_, b, _)| b.metadata.deletion_timestamp.is_none()) {
+            held.insert(name.clone());
+            let checked = match CheckedExport::new(binding, export) {
+                Ok(checked) => checked,
+                Err(refusal) => {
+                    self.keep(name, &claims, &mut needed);
+                    pass.reports.insert(name.clone(), Report { refused: Some(refusal), ..Report::default() });
+                    continue;
+                }
+            };
+            let provider = (self.settings.providers)(name, checked.routing, export);
+            let mut one = One { view: self, binding: &checked, provider: provider.as_ref(), out: &mut pass };
+            let report = one.judge(&claims, &mut needed, &mut tried);
+            pass.reports.insert(name.clone(), report);
+        }
+        self.clear_away(&held, &mut pass);
+        if pass.reports.values().all(|report| report.waiting.is_none()) {
+            self.let_go(&claims, &needed, &mut pass);
+        }
+        pass
+    }
+
+    /// What a binding holds stays as it is.
+    fn keep(&self, binding: &str, claims: &PortClaims, needed: &mut BTreeSet<Key>) {
+        needed.extend(claims.all().filter(|claim| claim.binding == binding).map(|claim| claim.lease.clone()));
+    }
+
+    /// Objects of bindings that are gone: the slices first.
+    fn clear_away(&self, held: &BTreeSet<String>, pass: &mut Pass) {
+        let orphans = |kind: Kind| {
+            let ours = self.known.objects.all(kind).filter(move |(_, object)| is_made_by_us(kind, object));
+            ours.filter(|(_, object)| !held.contains(object::label(object, PUBLISHED_BINDING_LABEL)))
+                .map(move |(key, _)| ObjectId { kind, key: key.clone() })
+        };
+        let slices: Vec<ObjectId> = orphans(PUBLISHED_SLICE).collect();
+        let gone: Vec<ObjectId> = if slices.is_empty() {
+            self.settings.kinds.iter().flat_map(|kind| orphans(*kind)).collect()
+        } else {
+            slices
+        };
+        pass.writes.extend(gone.into_iter().filter_map(|id| self.deletion(id)));
+    }
+
+    fn let_go(&self, claims: &PortClaims, needed: &BTreeSet<Key>, pass: &mut Pass) {
+        for change in port::let_go(claims, needed, self.now) {
+            pass.writes.push(match change {
+                LetGo::Release(id, time) => {
+                    let patch = Map::from_iter([("spec".to_owned(), json!({"renewTime": time}))]);
+                    ObjectWrite { id, change: ObjectChange::Patch(patch) }
+                }
+                LetGo::Delete(id) => ObjectWrite { id, change: ObjectChange::Delete },
+            });
+        }
+        let next = claims.all().filter_map(port::PortClaim::free_at).filter(|at| *at > self.now).min();
+        pass.wake = pass.wake.into_iter().chain(next).min();
+    }
+
+    fn deletion(&self, id: ObjectId) -> Option<ObjectWrite> {
+        let there = self.known.objects.get(id.kind, &id.key)?;
+        (!object::is_terminating(there)).then_some(ObjectWrite { id, change: ObjectChange::Delete })
+    }
+
+    /// The write that makes an object what it should be, if it is not.
+    fn towards(&self, object: &Object) -> Result<Option<ObjectWrite>, Refusal> {
+        let write = |change| Some(ObjectWrite { id: object.id.clone(), change });
+        Ok(match self.known.objects.get(object.id.kind, &object.id.key) {
+            None => write(ObjectChange::Create(object.whole())),
+            Some(there) if object::is_terminating(there) => None,
+            Some(there) if !is_made_by_us(object.id.kind, there) => {
+                let (id, why) = (&object.id, "exists and is not Heliostat's; it is left alone. Delete or rename it");
+                return Err(Refusal::new(Reason::NameConflict, format!("{id} {why}")));
+            }
+            Some(there) => object.patch(there).and_then(|patch| write(ObjectChange::Patch(patch))),
+        })
+    }
+
+    fn surroundings<'a>(&'a self, binding: &str) -> Surroundings<'a> {
+        Surroundings {
+            objects: &self.known.objects,
+            services: &self.known.services,
+            ready: &self.known.ready,
+            nodes: &self.known.nodes,
+            local_nodes: self.local_nodes,
+            envoys: self.known.envoys.get(binding),
+            written: self.written,
+            namespace: self.namespace,
+            cluster_domain: self.cluster_domain,
+            envoy_image: &self.settings.envoy_image,
+            now: self.now,
+        }
+    }
+}
+
+/// Whether an object carries our marks, whatever its binding.
+fn is_made_by_us(kind: Kind, object: &Value) -> bool {
+    let binding = !object::label(object, PUBLISHED_BINDING_LABEL).is_empty();
+    // Published slices are followed by their own mark; their other labels are the Service's.
+    binding && (kind == PUBLISHED_SLICE || object::label(object, MANAGED_BY_LABEL) == MANAGER)
+}
+
+/// A selected Service and what becomes of its ports.
+struct Selected<'a> {
+    key: &'a Key,
+    origin: &'a Origin,
+    routes: Vec<(RouteId, &'a OriginPort, State)>,
+    hostnames: Vec<String>,
+}
+
+/// What becomes of a route.
+enum State {
+    /// It has no port or listener yet that it could be carried on.
+    Wanted,
+    /// A port is being claimed for it.
+    Claiming,
+    /// It has its outside port.
+    Placed(u16),
+    /// It gets none, or the gateway refuses it.
+    Refused(Refusal),
+}
+
+/// One binding under one look.
+struct One<'a, 'o> {
+    view: &'a View<'a>,
+    binding: &'a CheckedExport,
+    provider: &'a dyn Provider,
+    out: &'o mut Pass,
+}
+
+impl<'a> One<'a, '_> {
+    fn judge(&mut self, claims: &PortClaims, needed: &mut BTreeSet<Key>, tried: &mut BTreeSet<Key>) -> Report {
+        let (view, name) = (self.view, self.binding.name.as_str());
+        let published = publish::published(&view.known.objects, name);
+        let unread =
+            self.provider.kinds().into_iter().find(|kind| *view.known.objects.of(*kind) == object::Known::Unknown);
+        if let Some(kind) = unread {
+            view.keep(name, claims, needed);
+            return Report { waiting: Some(format!("{kind} objects are being read")), ..Report::default() };
+        }
+        let around = view.surroundings(name);
+        let gateway = match self.provider.gateway(&around) {
+            Ok(gateway) => gateway,
+            Err(refusal) => {
+                view.keep(name, claims, needed);
+                self.withdraw_if_gone(&refusal, &published);
+                return Report { unresolved: Some(refusal), ..Report::default() };
+            }
+        };
+        let addresses = match self.binding.export.addresses.as_slice() {
+            [] => gateway.addresses.clone(),
+            given => given.iter().map(|address| address.value.clone()).collect(),
+        };
+        let exposed = self.exposed(&addresses);
+        let mut report = Report {
+            unwell: gateway.unwell.clone(),
+            unconfirmed: !gateway.confirms,
+            addresses: addresses.clone(),
+            refused: exposed.clone(),
+            ..Report::default()
+        };
+        let mut selected = self.select(&mut report);
+        report.selected += selected.len();
+        if exposed.is_some() {
+            view.keep(name, claims, needed);
+            selected.clear();
+        }
+        self.place(&mut selected, &gateway, claims, needed, tried, &published, &mut report);
+        let plan = self.plan(&selected);
+        let rendered = self.provider.render(&plan, &around);
+        for (id, _, state) in selected.iter_mut().flat_map(|s| &mut s.routes) {
+            if let Some(refusal) = rendered.refused.get(id) {
+                *state = State::Refused(refusal.clone());
+            }
+        }
+        let surplus = self.write_objects(&rendered, exposed.is_some(), &mut report);
+        let slices = self.publish(&selected, &plan, &gateway, &addresses, &published, &mut report);
+        let retiring = self.write_slices(&slices, &addresses, &published, exposed.is_some(), &mut report);
+        // Backwards when something goes: first importers are told, then the gateway, then the port.
+        if retiring || !surplus.is_empty() {
+            view.keep(name, claims, needed);
+        }
+        if !retiring {
+            self.out.writes.extend(surplus.into_iter().filter_map(|id| view.deletion(id)));
+        }
+        if let Some(config) = rendered.envoy {
+            self.out.envoys.insert(name.to_owned(), config);
+        }
+        report.overdue = self.overdue(&report);
+        report.failures.sort_by(|(a, x), (b, y)| (a, x.reason, &x.message).cmp(&(b, y.reason, &y.message)));
+        report
+    }
+
+    /// A gateway that is not there carries nothing: what was published is no longer ready.
+    fn withdraw_if_gone(&mut self, refusal: &Refusal, published: &[Published]) {
+        if !matches!(refusal.reason, Reason::RefNotFound | Reason::ProviderNotInstalled) {
+            return;
+        }
+        for slice in published.iter().filter(|slice| slice.ready) {
+            let Some(there) = self.view.known.objects.get(PUBLISHED_SLICE, &slice.key) else { continue };
+            let mut endpoints = there["endpoints"].clone();
+            for endpoint in endpoints.as_array_mut().into_iter().flatten() {
+                endpoint["conditions"] = json!({"ready": false});
+            }
+            let patch = Map::from_iter([("endpoints".to_owned(), endpoints)]);
+            let id = ObjectId { kind: PUBLISHED_SLICE, key: slice.key.clone() };
+            self.out.writes.push(ObjectWrite { id, change: ObjectChange::Patch(patch) });
+        }
+    }
+
+    /// Plaintext would answer on a public address, and nobody said that it may.
+    fn exposed(&mut self, addresses: &[String]) -> Option<Refusal> {
+        if self.binding.may_be_public() || !self.binding.may_be_plaintext() {
+            return None;
+        }
+        let mut public = None;
+        for text in addresses {
+            let is_public = match text.parse::<IpAddr>() {
+                Ok(ip) => !address::is_private(ip),
+                Err(_) => {
+                    let host = text.trim_end_matches('.').to_ascii_lowercase();
+                    self.out.hosts.insert(host.clone());
+                    let known = self.view.hosts.get(&host);
+                    known.is_some_and(|h| !h.addresses.iter().all(|ip| address::is_private(*ip)))
+                }
+            };
+            if is_public {
+                public = Some(text);
+            }
+        }
+        public.map(|address| {
+            let routing = self.binding.routing;
+            Refusal::new(Reason::PublicPlaintext, format!("routing {routing} would answer in plaintext on the public address {address}; nothing is programmed. Use routing: SNI, give the gateway a private address, or set spec.export.exposure: Public"))
+        })
+    }
+
+    fn select(&self, report: &mut Report) -> Vec<Selected<'a>> {
+        let mut out = Vec::new();
+        for (key, origin) in &self.view.known.services {
+            match self.binding.selects(key, origin) {
+                None => {}
+                Some(Err(refusal)) => {
+                    report.selected += 1;
+                    report.failed += 1;
+                    report.failures.push((key.clone(), refusal));
+                }
+                Some(Ok(())) => {
+                    let route = |port: &'a OriginPort| {
+                        let id = RouteId { service: key.clone(), port: port.port, protocol: port.protocol };
+                        (id, port, State::Wanted)
+                    };
+                    let routes = origin.ports.iter().map(route).collect();
+                    out.push(Selected { key, origin, routes, hostnames: Vec::new() });
+                }
+            }
+        }
+        out
+    }
+
+    /// Gives each route its outside port: a claimed one, or the listener's.
+    #[allow(clippy::too_many_arguments, reason = "what one look has found out so far")]
+    fn place(
+        &mut self,
+        selected: &mut [Selected<'a>],
+        gateway: &Gateway,
+        claims: &PortClaims,
+        needed: &mut BTreeSet<Key>,
+        tried: &mut BTreeSet<Key>,
+        published: &[Published],
+        report: &mut Report,
+    ) {
+        if self.binding.routing != Routing::Port {
+            self.name_hosts(selected, published, report);
+            for service in selected.iter_mut() {
+                for (_, port, state) in &mut service.routes {
+                    let listener = self.binding.listener(service.key, service.origin, port, &gateway.listeners);
+                    *state = listener.map_or_else(State::Refused, State::Placed);
+                }
+            }
+            return;
+        }
+        let hash = port::gateway_hash(&gateway.identity);
+        let terms = Terms {
+            binding: &self.binding.name,
+            namespace: self.view.namespace,
+            gateway: &hash,
+            range: &self.binding.export.ports,
+            port_lease: self.binding.port_lease,
+            supply: &gateway.ports,
+        };
+        let carried = |id: &RouteId| gateway.ports.protocols.contains(&id.protocol);
+        let routes: BTreeSet<RouteId> =
+            selected.iter().flat_map(|s| &s.routes).map(|(id, ..)| id.clone()).filter(carried).collect();
+        let before = publish::published_ports(published, &self.view.known.services);
+        let mut allocations = port::allocate(&terms, claims, &routes, &before, tried);
+        for (id, port, state) in selected.iter_mut().flat_map(|s| &mut s.routes) {
+            *state = match allocations.remove(id) {
+                None => State::Refused(Refusal::new(
+                    Reason::PortUnsupported,
+                    format!(
+                        "port {}/{} of {}: the gateway carries no {}",
+                        port.port,
+                        id.protocol.as_str(),
+                        id.service,
+                        id.protocol.as_str()
+                    ),
+                )),
+                Some(Allocation::Has(number)) => State::Placed(number),
+                Some(Allocation::Refused(refusal)) => State::Refused(refusal),
+                Some(Allocation::Claim(_, lease)) => {
+                    tried.insert(lease.id.key.clone());
+                    needed.insert(lease.id.key.clone());
+                    self.write(&lease, id.service.clone(), report);
+                    State::Claiming
+                }
+            };
+        }
+        let ports = |wanted: fn(&port::PortClaim) -> bool| claims.of(&hash).filter(|(.., c)| wanted(c)).count();
+        let (used, quarantined) = (ports(|c| c.released.is_none()), ports(|c| c.released.is_some()));
+        let size = usize::from(self.binding.export.ports.to - self.binding.export.ports.from) + 1;
+        let supply = gateway.ports.pool.as_ref().map_or(size, |pool| pool.len().min(size));
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let free = supply.saturating_sub(used + quarantined);
+        report.ports = Some(PortCounts { used: number(used), quarantined: number(quarantined), free: number(free) });
+        let placed = claims.of(&hash).filter(|(protocol, port, claim)| {
+            claim.released.is_none()
+                && claim.binding == self.binding.name
+                && selected.iter().flat_map(|s| &s.routes).any(|(id, _, state)| {
+                    id.protocol == *protocol && matches!(state, State::Placed(number) if number == port)
+                })
+        });
+        needed.extend(placed.map(|(.., claim)| claim.lease.clone()));
+    }
+
+    /// Names by which the gateway tells services apart: each has one owner. Who has one keeps it.
+    fn name_hosts(&self, selected: &mut [Selected<'a>], published: &[Published], report: &mut Report) {
+        let mut owner: BTreeMap<String, &Key> = BTreeMap::new();
+        for slice in published {
+            if let Some(service) = selected.iter().find(|s| *s.key == slice.service) {
+                for name in &slice.hostnames {
+                    owner.entry(name.clone()).or_insert(service.key);
+                }
+            }
+        }
+        for service in selected {
+            let names = match self.binding.hostnames(service.key, self.view.cluster_domain) {
+                Ok(names) => names,
+                Err(why) => {
+                    report.failures.push((service.key.clone(), Refusal::new(Reason::InvalidName, why)));
+                    continue;
+                }
+            };
+            for name in names {
+                match *owner.entry(name.clone()).or_insert(service.key) {
+                    holder if holder == service.key => service.hostnames.push(name),
+                    holder => report.failures.push((
+                        service.key.clone(),
+                        Refusal::new(
+                            Reason::NameConflict,
+                            format!(
+                                "the name {name} is that of {holder} already; importers reach {} by its other names",
+                                service.key
+                            ),
+                        ),
+                    )),
+                }
+            }
+        }
+    }
+
+    fn plan(&self, selected: &[Selected<'a>]) -> ExportPlan {
+        let mut routes = BTreeMap::new();
+        for service in selected {
+            let rewrite = self.binding.rewrite(service.key, self.view.cluster_domain);
+            for (id, port, state) in &service.routes {
+                let State::Placed(gateway_port) = state else { continue };
+                let route = Route {
+                    port: (*port).clone(),
+                    service_uid: service.origin.uid.clone(),
+                    gateway_port: *gateway_port,
+                    hostnames: service.hostnames.clone(),
+                    rewrite: rewrite.clone(),
+                    endpoints: self.view.known.endpoints(service.key, port),
+                };
+                routes.insert(id.clone(), route);
+            }
+        }
+        let CheckedExport { name, uid, routing, .. } = self.binding;
+        ExportPlan { binding: name.clone(), binding_uid: uid.clone(), routing: *routing, routes }
+    }
+
+    /// Writes what the gateway is programmed by; gives what is there of ours and no longer wanted.
+    fn write_objects(&mut self, rendered: &Rendered, keep: bool, report: &mut Report) -> Vec<ObjectId> {
+        let wanted: BTreeSet<&ObjectId> = rendered.objects.iter().map(|object| &object.id).collect();
+        for object in &rendered.objects {
+            self.write(object, object.id.key.clone(), report);
+        }
+        if keep {
+            return Vec::new();
+        }
+        let mut surplus = Vec::new();
+        for kind in &self.view.settings.kinds {
+            for (key, there) in self.view.known.objects.all(*kind) {
+                let id = ObjectId { kind: *kind, key: key.clone() };
+                let ours =
+                    is_made_by_us(*kind, there) && object::label(there, PUBLISHED_BINDING_LABEL) == self.binding.name;
+                if ours && !wanted.contains(&id) {
+                    surplus.push(id);
+                }
+            }
+        }
+        surplus
+    }
+
+    fn write(&mut self, object: &Object, about: Key, report: &mut Report) {
+        match self.view.towards(object) {
+            Ok(write) => self.out.writes.extend(write),
+            Err(refusal) => report.failures.push((about.clone(), refusal)),
+        }
+        if let Some(refusal) = self.view.failures.get(&object.id) {
+            report.failures.push((about, refusal.clone()));
+        }
+    }
+
+    /// What should be published, and what is said of each Service.
+    fn publish(
+        &mut self,
+        selected: &[Selected<'a>],
+        plan: &ExportPlan,
+        gateway: &Gateway,
+        addresses: &[String],
+        published: &[Published],
+        report: &mut Report,
+    ) -> Vec<Object> {
+        let around = self.view.surroundings(&self.binding.name);
+        let mut slices = Vec::new();
+        for service in selected {
+            let before: Vec<&Published> = published.iter().filter(|p| p.service == *service.key).collect();
+            let (mut carried, mut kept) = (Vec::new(), Vec::new());
+            let (mut waits, mut refused) = (0, 0);
+            for (id, port, state) in &service.routes {
+                let was = before.iter().find_map(|p| p.ports.get(&(port.name.clone(), port.protocol))).copied();
+                let wait = |why: String, report: &mut Report| drop(report.waits.insert(id.clone(), why));
+                match state {
+                    State::Wanted | State::Claiming => {
+                        waits += 1;
+                        wait("a port is being claimed".to_owned(), report);
+                    }
+                    State::Refused(refusal) => {
+                        refused += 1;
+                        report.failures.push((service.key.clone(), refusal.clone()));
+                    }
+                    State::Placed(number) => {
+                        let outside = OutsidePort { port, number: *number };
+                        match self.provider.programmed(plan, id, &around) {
+                            Programmed::Yes => carried.push(outside),
+                            Programmed::Unknown(_) if was == Some(*number) => carried.push(outside),
+                            Programmed::Pending(why, until) => {
+                                waits += 1;
+                                let goes_on = was == Some(*number) && self.in_grace(id);
+                                wait(why, report);
+                                self.wake(until);
+                                if goes_on { carried.push(outside) } else { kept.push((was, outside)) }
+                            }
+                            Programmed::Unknown(why) => {
+                                waits += 1;
+                                wait(why, report);
+                            }
+                            Programmed::No(refusal) => {
+                                refused += 1;
+                                report.failures.push((service.key.clone(), refusal));
+                                kept.push((was, outside));
+                            }
+                        }
+                    }
+                }
+            }
+            let carries = !carried.is_empty();
+            if !carries {
+                // Addresses stay, not ready, so that nothing has to be made anew when it is back.
+                carried.extend(kept.into_iter().filter(|(was, o)| *was == Some(o.number)).map(|(_, outside)| outside));
+            }
+            match (carries, waits, refused) {
+                (_, 1.., _) => report.pending += 1,
+                (true, ..) => report.programmed += 1,
+                (false, ..) => report.failed += 1,
+            }
+            if carried.is_empty() {
+                continue;
+            }
+            let what = Publication {
+                service: service.key,
+                origin: service.origin,
+                ports: carried,
+                hostnames: &service.hostnames,
+                ready: carries && self.view.known.is_ready(service.key, service.origin),
+                identity: gateway.identity_name.as_deref(),
+            };
+            slices.extend(publish::slices(self.binding, addresses, &what));
+        }
+        slices
+    }
+
+    fn overdue(&mut self, report: &Report) -> bool {
+        let since = |id: &RouteId| self.view.pending_since.get(&(self.binding.name.clone(), id.clone())).copied();
+        let first = report.waits.keys().map(|id| since(id).unwrap_or(self.view.now)).min();
+        let due = first.map(|first| first.saturating_add(PATIENCE).unwrap_or(Timestamp::MAX));
+        self.wake(due);
+        due.is_some_and(|due| due <= self.view.now)
+    }
+
+    fn in_grace(&mut self, id: &RouteId) -> bool {
+        let since = self.view.pending_since.get(&(self.binding.name.clone(), id.clone())).copied();
+        let until = since.unwrap_or(self.view.now).saturating_add(GRACE).unwrap_or(Timestamp::MAX);
+        self.wake(Some(until));
+        until > self.view.now
+    }
+
+    fn wake(&mut self, at: Option<Timestamp>) {
+        let later = at.filter(|at| *at > self.view.now);
+        self.out.wake = self.out.wake.into_iter().chain(later).min();
+    }
+
+    /// Writes the slices; says whether some are being taken back.
+    fn write_slices(
+        &mut self,
+        slices: &[Object],
+        addresses: &[String],
+        published: &[Published],
+        exposed: bool,
+        report: &mut Report,
+    ) -> bool {
+        for slice in slices {
+            self.write(slice, slice.id.key.clone(), report);
+        }
+        // A gateway that has lost its address: what was published goes on.
+        if addresses.is_empty() && !exposed {
+            return false;
+        }
+        let wanted: BTreeSet<&Key> = slices.iter().map(|slice| &slice.id.key).collect();
+        let surplus: Vec<ObjectId> = published
+            .iter()
+            .filter(|slice| !wanted.contains(&slice.key))
+            .map(|slice| ObjectId { kind: PUBLISHED_SLICE, key: slice.key.clone() })
+            .collect();
+        let any = !surplus.is_empty();
+        self.out.writes.extend(surplus.into_iter().filter_map(|id| self.view.deletion(id)));
+        any
+    }
+}

@@ -809,6 +809,38 @@ fn a_restart_while_a_hostname_is_asked_writes_no_status() {
 }
 
 #[test]
+fn a_restart_writes_no_status_of_a_binding() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let import = json!({
+        "linkRef": {"name": "east"}, "addresses": [{"value": "gw.east.example"}],
+        "ports": [{"service": "shop/books", "port": "http", "gatewayPort": 20001}],
+    });
+    sim.set_binding(binding("gw", json!({"routing": "Port", "import": import})));
+    let list = |sim: &mut Sim| sim.list("east", &[("shop/books", origin("b1")), ("shop/pens", origin("p1"))], &[]);
+    let fed = |sim: &Sim| sim.bindings["gw"].status.as_ref().unwrap().services.unwrap().programmed;
+    list(&mut sim);
+    assert_eq!(fed(&sim), 0, "not by the way that it is to have");
+    sim.give(Input::Resolved {
+        host: "gw.east.example".into(),
+        answer: Ok(vec!["203.0.113.9".parse().unwrap()]),
+        expired: false,
+    });
+    sim.settle();
+    list(&mut sim);
+    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Gateway/gw");
+    sim.set_binding(sim.bindings["gw"].clone());
+    assert_eq!(fed(&sim), 1);
+    sim.log.clear();
+    sim.restart();
+    sim.settle();
+    sim.connect("east");
+    list(&mut sim);
+    sim.pass(SignedDuration::from_mins(10));
+    assert_eq!(sim.log, []);
+}
+
+#[test]
 fn a_terminating_namespace_is_left_alone() {
     let mut sim = Sim::with_books();
     sim.writes();

@@ -65,6 +65,8 @@ test-unit: ## Unit and property tests, and that generated files and documents ar
 lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@# --all-targets leaves out what Cargo.toml marks with test = false.
+	cargo clippy --locked --test e2e -- -D warnings
 
 .PHONY: shellcheck
 shellcheck: ## The bash scripts; installs shellcheck where it is missing

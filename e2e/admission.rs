@@ -303,10 +303,10 @@ pub(crate) async fn the_controllers_account_is_held_to_its_mirrors(client: Clien
             (Some(words), Err(message)) => wrong.push(format!("{method} {what}: not with {words:?}: {message}")),
         }
         // The same by anybody else is none of the policies' business.
-        if let Err(message) = send(&client, method, &format!("{path}?dryRun=All"), body, None).await {
-            if message.contains("ValidatingAdmissionPolicy") {
-                wrong.push(format!("{method} {what}: by somebody else: {message}"));
-            }
+        if let Err(message) = send(&client, method, &format!("{path}?dryRun=All"), body, None).await
+            && message.contains("ValidatingAdmissionPolicy")
+        {
+            wrong.push(format!("{method} {what}: by somebody else: {message}"));
         }
     }
     clean(&client).await;

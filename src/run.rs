@@ -118,7 +118,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
     let events = tokio::spawn(sender.run(shutdown.clone()));
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
-    let hands = Hands { writer, sessions, hosts, reporter };
+    let hands = Hands { writer, sessions, hosts, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(&config));
     let Hands { writer, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
 

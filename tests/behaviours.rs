@@ -770,6 +770,77 @@ fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
 }
 
 #[test]
+fn a_restart_while_a_hostname_is_asked_writes_no_status() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let mut books = origin("b1");
+    books.ingress = vec![Ingress::Hostname("lb.east.example".into())];
+    let origins = [("shop/books", books), ("shop/pens", origin("p1"))];
+    sim.list("east", &origins, &[]);
+    let nowhere = |sim: &mut Sim| {
+        let answer = Err("there is no such name".into());
+        sim.give(Input::Resolved { host: "lb.east.example".into(), answer, expired: false });
+        sim.settle();
+    };
+    nowhere(&mut sim);
+    let failures = [("shop/books".to_owned(), "NoRoute".to_owned())];
+    assert_eq!((sim.failures("shop/all"), sim.counts("shop/all")), (failures.to_vec(), (2, 2, 0, 0)));
+
+    sim.log.clear();
+    sim.others.clear();
+    sim.restart();
+    sim.connect("east");
+    sim.list("east", &origins, &[]);
+    sim.pass(SignedDuration::from_secs(30));
+    assert_eq!(sim.log, [], "not even a status, before the first answer");
+    nowhere(&mut sim);
+    assert_eq!(sim.log, [], "nor after it");
+    let told = sim.others.iter().filter(|output| matches!(output, heliostat::core::io::Output::Event(_)));
+    assert_eq!(told.count(), 0);
+    // What the answer changes is said.
+    sim.give(Input::Resolved {
+        host: "lb.east.example".into(),
+        answer: Ok(vec!["203.0.113.1".parse().unwrap()]),
+        expired: false,
+    });
+    sim.settle();
+    assert_eq!((sim.failures("shop/all"), sim.counts("shop/all")), (vec![], (2, 2, 0, 0)));
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2);
+}
+
+#[test]
+fn a_restart_writes_no_status_of_a_binding() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let import = json!({
+        "linkRef": {"name": "east"}, "addresses": [{"value": "gw.east.example"}],
+        "ports": [{"service": "shop/books", "port": "http", "gatewayPort": 20001}],
+    });
+    sim.set_binding(binding("gw", json!({"routing": "Port", "import": import})));
+    let list = |sim: &mut Sim| sim.list("east", &[("shop/books", origin("b1")), ("shop/pens", origin("p1"))], &[]);
+    let fed = |sim: &Sim| sim.bindings["gw"].status.as_ref().unwrap().services.unwrap().programmed;
+    list(&mut sim);
+    assert_eq!(fed(&sim), 0, "not by the way that it is to have");
+    sim.give(Input::Resolved {
+        host: "gw.east.example".into(),
+        answer: Ok(vec!["203.0.113.9".parse().unwrap()]),
+        expired: false,
+    });
+    sim.settle();
+    list(&mut sim);
+    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Gateway/gw");
+    sim.set_binding(sim.bindings["gw"].clone());
+    assert_eq!(fed(&sim), 1);
+    sim.log.clear();
+    sim.restart();
+    sim.settle();
+    sim.connect("east");
+    list(&mut sim);
+    sim.pass(SignedDuration::from_mins(10));
+    assert_eq!(sim.log, []);
+}
+
+#[test]
 fn a_terminating_namespace_is_left_alone() {
     let mut sim = Sim::with_books();
     sim.writes();

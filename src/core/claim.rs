@@ -49,6 +49,9 @@ pub enum Outcome {
     },
     /// Nothing is written for it now (suspend, preview, identity), as the link or policy says.
     Held,
+    /// Nothing is decided before an answer that is on its way (DNS, nodes): what there is stays, and
+    /// what was said of it stands.
+    Awaited,
 }
 
 impl Outcome {
@@ -57,7 +60,7 @@ impl Outcome {
         match self {
             Self::Pending(Some(note)) | Self::Refused(note) | Self::Conflicted(note) => std::slice::from_ref(note),
             Self::Mirrored { notes, .. } => notes,
-            Self::Pending(None) | Self::Held => &[],
+            Self::Pending(None) | Self::Held | Self::Awaited => &[],
         }
     }
 }

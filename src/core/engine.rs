@@ -16,6 +16,7 @@ use super::{
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     link::Loss,
     model::{Key, LocalService, LocalSlice},
+    propagation::Propagation,
     queue::FairQueue,
     resolve::{Decision, View},
     retry::{self, Retry},
@@ -67,6 +68,7 @@ pub struct Engine {
     hosts_asked: Vec<String>,
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
+    propagation: Propagation,
 }
 
 /// A write that has not been answered.
@@ -108,6 +110,7 @@ impl Engine {
             hosts_asked: Vec::new(),
             losses: BTreeMap::new(),
             events: Vec::new(),
+            propagation: Propagation::default(),
         }
     }
 
@@ -116,7 +119,11 @@ impl Engine {
         self.now = now;
         match input {
             Input::Local(local) => self.on_local(local),
-            Input::Remote { link, session, event } => self.on_remote(&link, session, event),
+            Input::Remote { link, session, received, event } => {
+                self.propagation.hear(event.is_change().then_some(received));
+                self.on_remote(&link, session, event);
+                self.propagation.hear(None);
+            }
             Input::Written { id, result } => self.on_written(id, result),
             Input::Resolved { host, answer, expired } => self.on_resolved(&host, answer, expired),
             Input::Export(news) => {
@@ -199,6 +206,7 @@ impl Engine {
             _ => self.claims.on(&target).next().map(|id| id.link.clone()).unwrap_or_default(),
         };
         self.retries.remove(&target);
+        self.propagation.touched(&target);
         self.queue.push(&lane, target);
     }
 
@@ -385,6 +393,7 @@ impl Engine {
                 None => {
                     self.retries.remove(&target);
                     self.settle(decision.outcomes);
+                    out.extend(self.propagation.settled(&target).map(Output::Propagated));
                 }
             }
         }
@@ -394,6 +403,7 @@ impl Engine {
         self.next_id += 1;
         let id = WriteId(self.next_id);
         self.busy.insert(target.clone(), id);
+        self.propagation.began(&target);
         self.flights.insert(id, Flight { target, op: op.clone(), overtaken: false });
         out.push(Output::Write(Write { id, op }));
     }
@@ -450,6 +460,7 @@ impl Engine {
         match result {
             Ok(written) => {
                 self.retries.remove(&flight.target);
+                self.propagation.answered(&flight.target, self.now);
                 if !flight.overtaken {
                     self.take_over(&flight.op, written);
                     self.announce(&flight.op);

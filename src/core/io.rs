@@ -33,6 +33,8 @@ pub enum Input {
         link: String,
         /// Number of the session that says so; news of sessions that were replaced is dropped.
         session: u64,
+        /// When the session received it.
+        received: Timestamp,
         /// What it says.
         event: RemoteEvent,
     },
@@ -182,6 +184,28 @@ pub enum RemoteEvent {
     },
 }
 
+impl RemoteEvent {
+    /// A watch told that one object changed. All else is a listing, or is about the connection.
+    pub const fn is_change(&self) -> bool {
+        match self {
+            Self::Service(..)
+            | Self::ServiceGone(..)
+            | Self::Slice(..)
+            | Self::SliceGone(_)
+            | Self::Node(..)
+            | Self::NodeGone(_) => true,
+            Self::Credentials { .. }
+            | Self::Connected { .. }
+            | Self::Listed { .. }
+            | Self::ServicesListed { .. }
+            | Self::SlicesListed { .. }
+            | Self::NodesListed(_)
+            | Self::Alive
+            | Self::Lost { .. } => false,
+        }
+    }
+}
+
 /// Something is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -207,6 +231,9 @@ pub enum Output {
         /// What they are to do.
         config: Option<EnvoyConfig>,
     },
+    /// A mirror is as a change in a remote asks for: how long that took, from the moment in which the
+    /// session received the change to the answer to the last write. To be measured.
+    Propagated(Duration),
 }
 
 /// What a link's session reads.

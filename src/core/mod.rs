@@ -15,6 +15,7 @@ pub mod io;
 pub mod link;
 pub mod model;
 pub mod name;
+pub mod propagation;
 pub mod queue;
 pub mod resolve;
 pub mod retry;

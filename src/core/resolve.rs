@@ -273,7 +273,7 @@ impl<'a> View<'a> {
         });
         let mut outcomes = self.losers(key, Some(winner));
         outcomes.push(match route.awaits {
-            true => (winner.clone(), Outcome::Held),
+            true => (winner.clone(), Outcome::Awaited),
             false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
         });
         let nodes = route.nodes.then(|| winner.link.clone());

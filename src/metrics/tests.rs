@@ -76,6 +76,23 @@ fn writes_are_counted_by_kind_verb_and_result() {
 }
 
 #[test]
+fn propagation_can_be_read_at_the_bounds_that_are_promised() {
+    let metrics = Metrics::default();
+    metrics.propagated(Duration::from_millis(20));
+    metrics.propagated(Duration::from_millis(250));
+    metrics.propagated(Duration::from_secs(3600));
+    for line in [
+        r#"heliostat_propagation_seconds_bucket{le="0.01"} 0"#,
+        r#"heliostat_propagation_seconds_bucket{le="0.02"} 1"#,
+        r#"heliostat_propagation_seconds_bucket{le="0.25"} 2"#,
+        r#"heliostat_propagation_seconds_bucket{le="600.0"} 2"#,
+        "heliostat_propagation_seconds_count 3",
+    ] {
+        assert!(has(&metrics, line), "{line}\n{}", metrics.encode().unwrap());
+    }
+}
+
+#[test]
 fn every_metric_is_documented_and_no_other() {
     let described = include_str!("../../docs/metrics.md");
     let metrics = Metrics::default();

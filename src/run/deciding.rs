@@ -58,6 +58,8 @@ pub(super) struct Hands {
     pub(super) hosts: watch::Sender<Vec<String>>,
     /// Tells users.
     pub(super) reporter: Reporter,
+    /// Counts what has landed.
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Hands {
@@ -68,6 +70,7 @@ impl Hands {
             Output::Resolve(hosts) => drop(self.hosts.send_replace(hosts)),
             Output::Event(event) => self.reporter.report(event),
             Output::Follow(_) | Output::Envoys { .. } => {}
+            Output::Propagated(took) => self.metrics.propagated(took),
         }
     }
 }

@@ -4,7 +4,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use heliostat::{
     api::{ClusterLink, GatewayBinding, MirrorPolicy},
@@ -149,6 +149,10 @@ pub struct Sim {
     pub others: Vec<Output>,
     pub families: Vec<Family>,
     pub session: u64,
+    /// How long each write takes.
+    pub latency: SignedDuration,
+    /// How the next writes of mirrors fail.
+    pub refuse: VecDeque<WriteFailure>,
     version: u64,
 }
 
@@ -167,6 +171,8 @@ impl Sim {
             others: Vec::new(),
             families: vec![Family::V4],
             session: 1,
+            latency: SignedDuration::ZERO,
+            refuse: VecDeque::new(),
             version: 100,
         };
         sim.list_all();
@@ -228,12 +234,13 @@ impl Sim {
     }
 
     fn carry_out(&mut self, outputs: Vec<Output>) {
-        let mut todo: std::collections::VecDeque<Output> = outputs.into();
+        let mut todo: VecDeque<Output> = outputs.into();
         while let Some(output) = todo.pop_front() {
             match output {
                 Output::Write(write) => {
                     self.log.push(write.op.clone());
                     let (result, echo) = self.execute(&write.op);
+                    self.now = self.now.checked_add(self.latency).unwrap();
                     todo.extend(self.engine.handle(Input::Written { id: write.id, result }, self.now));
                     for input in echo {
                         todo.extend(self.engine.handle(input, self.now));
@@ -252,7 +259,7 @@ impl Sim {
             let outputs = self.engine.handle(Input::Tick, self.now);
             self.carry_out(outputs);
         }
-        self.now = end;
+        self.now = end.max(self.now);
         let outputs = self.engine.handle(Input::Tick, self.now);
         self.carry_out(outputs);
     }
@@ -345,7 +352,7 @@ impl Sim {
 
     pub fn remote(&mut self, link: &str, event: RemoteEvent) {
         let session = self.session;
-        self.give(Input::Remote { link: link.into(), session, event });
+        self.give(Input::Remote { link: link.into(), session, received: self.now, event });
         self.settle();
     }
 
@@ -445,6 +452,10 @@ impl Sim {
     fn execute(&mut self, op: &WriteOp) -> (Result<Written, WriteError>, Vec<Input>) {
         let version = self.next_version();
         let failed = |kind| Err(WriteError { kind, message: "refused by the test".into(), retry_after: None });
+        if let (Some(_), Some(kind)) = (op.object(), self.refuse.front().copied()) {
+            self.refuse.pop_front();
+            return (failed(kind), vec![]);
+        }
         match op {
             WriteOp::CreateService(key, wanted) => {
                 if self.services.contains_key(key) {

@@ -305,6 +305,11 @@ impl<'a> Chain<'a> {
                 "link or policy are suspended, in preview, not accepted or being deleted: what exists stays as it is"
                     .to_owned(),
             )),
+            Some(Outcome::Awaited) => case.checks.push(Check::unknown(
+                "something is written for it now",
+                "a way waits for an answer, of DNS or about the exporter's nodes: what exists stays as it is"
+                    .to_owned(),
+            )),
             Some(Outcome::Pending(_)) | None => case.checks.push(Check::unknown(
                 "something is written for it now",
                 "the mirror or its namespace is being deleted; it is looked at again when that is done".to_owned(),

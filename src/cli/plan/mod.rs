@@ -314,6 +314,11 @@ fn skip(id: &ClaimId, mirror: Option<&Key>, outcome: &Outcome) -> Option<Row> {
     let (Outcome::Refused(refusal) | Outcome::Conflicted(refusal)) = outcome else {
         return match outcome {
             Outcome::Held => Some(held(id, mirror)),
+            Outcome::Awaited => {
+                let message =
+                    "a way waits for an answer, of DNS or about the exporter's nodes; what exists stays as it is";
+                Some(skipped(id, mirror, Reason::Pending, message.to_owned()))
+            }
             _ => None,
         };
     };

@@ -140,7 +140,7 @@ impl Asked {
     }
 
     fn tell(&mut self, link: &str, event: crate::core::io::RemoteEvent) {
-        self.give(Input::Remote { link: link.to_owned(), session: 1, event });
+        self.give(Input::Remote { link: link.to_owned(), session: 1, received: self.now, event });
     }
 
     /// Reads what decisions turned out to depend on: nodes, and addresses of hostnames. A way that

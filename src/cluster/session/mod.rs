@@ -224,7 +224,9 @@ impl Session {
     }
 
     async fn tell(&self, event: RemoteEvent) -> Result<(), Ended> {
-        let input = Input::Remote { link: self.link.clone(), session: self.number, event };
+        // Now, not when there is room for it: waiting is part of how long news takes.
+        let received = Timestamp::now();
+        let input = Input::Remote { link: self.link.clone(), session: self.number, received, event };
         self.out.send(input).await.map_err(|_| Ended::Closed)
     }
 

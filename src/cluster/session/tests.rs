@@ -86,7 +86,7 @@ impl Rig {
         let mut heard = Vec::new();
         let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
         while let Ok(Some(input)) = tokio::time::timeout_at(end, self.inputs.recv()).await {
-            let Input::Remote { link, session: 7, event } = input else { panic!("{input:?}") };
+            let Input::Remote { link, session: 7, event, .. } = input else { panic!("{input:?}") };
             assert_eq!(link, "east");
             heard.push(brief(event));
         }

@@ -274,8 +274,9 @@ impl Manager {
     }
 
     async fn tell(&self, link: &str, session: u64, event: RemoteEvent) {
+        let input = Input::Remote { link: link.to_owned(), session, received: Timestamp::now(), event };
         // The engine only stops listening at shutdown.
-        let _ = self.context.out.send(Input::Remote { link: link.to_owned(), session, event }).await;
+        let _ = self.context.out.send(input).await;
     }
 }
 

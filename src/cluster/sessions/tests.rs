@@ -102,7 +102,7 @@ impl Rig {
         let end = Instant::now() + Duration::from_secs(seconds);
         while let Ok(Some(input)) = timeout_at(end, self.inputs.recv()).await {
             assert!(!format!("{input:?}").contains(TOKEN), "{input:?}");
-            let Input::Remote { link, session, event } = input else { panic!("{input:?}") };
+            let Input::Remote { link, session, event, .. } = input else { panic!("{input:?}") };
             assert_eq!(link, "east");
             heard.extend(brief(event).map(|said| format!("{session} {said}")));
         }

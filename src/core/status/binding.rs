@@ -8,13 +8,9 @@ use crate::{
     api::{
         ConditionType, GatewayBinding, Reason,
         binding::{BindingServiceCounts, GatewayBindingStatus, Routing},
+        names::VIA_ANNOTATION,
     },
-    core::{
-        claim::{Claim, ClaimId, Outcome},
-        engine::Engine,
-        select::Refusal,
-        way::Via,
-    },
+    core::{engine::Engine, select::Refusal, way::Via, world::Owner},
 };
 
 /// What a binding with `export` is told where nothing acts on it.
@@ -69,9 +65,7 @@ impl Engine {
             if found { yes(Reason::Resolved, format!("ClusterLink {link} exists")) } else { no(&missing) },
         );
         c.say(ConditionType::Programmed, yes(Reason::Programmed, described));
-        let via = Via::Gateway(name.to_owned());
-        let through = |(_, claim): &(&ClaimId, &Claim)| matches!(&claim.outcome, Outcome::Mirrored { via: Some(v), .. } if *v == via);
-        let programmed = number(self.claims.of_link(link).filter(through).count());
+        let programmed = number(self.mirrors_through(name, link));
         Some(GatewayBindingStatus {
             observed_generation: generation,
             conditions: c.finish(None, None),
@@ -80,5 +74,14 @@ impl Engine {
             ports: None,
             failures: Vec::new(),
         })
+    }
+    /// How many mirrors a binding feeds, by what stands on them: a new process knows that at once.
+    fn mirrors_through(&self, binding: &str, link: &str) -> usize {
+        let via = Via::Gateway(binding.to_owned()).to_string();
+        let services = self.world.services.iter();
+        let fed = services.filter(|(_, service)| {
+            service.ours.as_ref().is_some_and(|state| state.annotations.get(VIA_ANNOTATION) == Some(&via))
+        });
+        fed.filter(|(key, _)| self.world.owner(key) == Owner::Ours(link)).count()
     }
 }

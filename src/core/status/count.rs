@@ -30,8 +30,8 @@ impl Engine {
             Outcome::Refused(_) => Counted::Skipped,
             Outcome::Conflicted(_) => Counted::Conflicted,
             Outcome::Mirrored { .. } => Counted::Mirrored,
-            Outcome::Held if self.exists(id, claim) => Counted::Mirrored,
-            Outcome::Held => Counted::Neither,
+            Outcome::Held | Outcome::Awaited if self.exists(id, claim) => Counted::Mirrored,
+            Outcome::Held | Outcome::Awaited => Counted::Neither,
             Outcome::Pending(_) => Counted::Pending,
         }
     }

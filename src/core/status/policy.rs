@@ -63,7 +63,7 @@ impl Engine {
         if told_before && links.iter().any(|(_, link)| early(link) && !frozen(link)) {
             return None;
         }
-        let tally = self.tally(key, &links);
+        let tally = self.tally(key, &links, &before.failures);
         let refs = self.refs(key, checked);
         let unlisted = links.iter().find(|(_, link)| !link.remote.listed && !frozen(link)).map(|(name, _)| *name);
         self.say_policy(&mut c, key, policy, &tally, refs.as_ref().err(), unlisted);
@@ -200,7 +200,8 @@ impl Engine {
         })
     }
 
-    fn tally(&self, key: &Key, links: &[(&str, &Link)]) -> Tally {
+    /// Counts a policy's matches. `said` is what its status lists of them.
+    fn tally(&self, key: &Key, links: &[(&str, &Link)], said: &[PolicyFailure]) -> Tally {
         let mut tally = Tally::default();
         for (id, claim) in self.claims.iter().filter(|(id, _)| id.policy == *key) {
             tally.counts.matched += 1;
@@ -214,11 +215,9 @@ impl Engine {
             if let Outcome::Pending(Some(why)) = &claim.outcome {
                 tally.why_pending.get_or_insert_with(|| why.message.clone());
             }
-            for note in claim.outcome.notes() {
-                if tally.failures.len() < MAX_LISTED {
-                    tally.failures.push(failure(id, note));
-                }
-            }
+            let stands = said.iter().filter(|f| claim.outcome == Outcome::Awaited && is_about(f, id)).cloned();
+            let failures = claim.outcome.notes().iter().map(|note| failure(id, note)).chain(stands);
+            tally.failures.extend(failures.take(MAX_LISTED.saturating_sub(tally.failures.len())));
         }
         // Mirrors of remotes that have not been listed in this process are still there.
         let unlisted: BTreeSet<&str> =
@@ -239,6 +238,10 @@ struct Tally {
     pending: u32,
     why_pending: Option<String>,
     failures: Vec<PolicyFailure>,
+}
+
+fn is_about(failure: &PolicyFailure, id: &ClaimId) -> bool {
+    failure.link == id.link && failure.namespace == id.origin.namespace && failure.name == id.origin.name
 }
 
 fn failure(id: &ClaimId, note: &Refusal) -> PolicyFailure {

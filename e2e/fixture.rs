@@ -168,13 +168,14 @@ pub(crate) async fn link_says(
     .await
 }
 
-/// An exported Service with ports http 80 and grpc 9090, with changes.
+/// An exported Service with ports http 80 and grpc 9090, with changes. Its class is one that the
+/// cluster's own load balancer leaves alone, so that a test decides what it reports.
 pub(crate) fn exported(name: &str, change: Value) -> Value {
     let mut service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "labels": {"heliostat.dev/export": "true"}},
         "spec": {
-            "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "loadBalancerClass": "heliostat.test/by-hand",
             "ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 9090}],
         },
     });
@@ -184,7 +185,10 @@ pub(crate) fn exported(name: &str, change: Value) -> Value {
 
 /// An exported Service without load balancer, and without selector.
 pub(crate) fn exported_cluster_ip(name: &str) -> Value {
-    exported(name, json!({"spec": {"type": "ClusterIP", "allocateLoadBalancerNodePorts": null}}))
+    exported(
+        name,
+        json!({"spec": {"type": "ClusterIP", "allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}}),
+    )
 }
 
 /// A slice with the pods of an exported Service, at port 8080 for http and 9090 for grpc.

@@ -152,7 +152,7 @@ async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
     east.create(&pod("echo")).await;
     Objects::pods(&case.west, &case.name).create(&pod("client")).await;
     let mut echo = exported("echo", json!({"spec": {"type": "NodePort", "selector": {"app": "echo"}}}));
-    merge(&mut echo["spec"], json!({"allocateLoadBalancerNodePorts": null}));
+    merge(&mut echo["spec"], json!({"allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}));
     echo["spec"]["ports"] = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
     case.origins().create(&echo).await;
     let mirror = case.mirrored("echo");

@@ -53,7 +53,7 @@ fn address(number: u8) -> String {
 async fn alone_g02_node_ports_follow_the_nodes() {
     let case = Case::new("g02").await;
     let nodes = Nodes::of(&case).await;
-    let spec = json!({"spec": {"type": "NodePort", "allocateLoadBalancerNodePorts": null}});
+    let spec = json!({"spec": {"type": "NodePort", "allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}});
     let origin = case.origins().create(&exported("books", spec)).await;
     let port = |i: usize| origin["spec"]["ports"][i]["nodePort"].as_u64().unwrap();
     let (http, grpc) = (port(0), port(1));

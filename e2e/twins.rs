@@ -38,7 +38,9 @@ async fn m18_one_cluster_twice_and_a_cluster_to_itself() {
     // What this cluster exports must not come back to it.
     let mut own = crate::fixture::exported("own", json!({}));
     own["spec"]["type"] = json!("ClusterIP");
-    own["spec"].as_object_mut().unwrap().remove("allocateLoadBalancerNodePorts");
+    for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        own["spec"].as_object_mut().unwrap().remove(field);
+    }
     case.mirrors().create(&own).await;
     let direct = kubeconfig(&case).await;
     let relay = Relay::to(api_server("west")).await;

@@ -7,10 +7,12 @@
 # mount, no pod's network.
 
 # The network between the clusters and this machine: the bridge, and the first three
-# numbers of its /24. This machine has .1, the nodes .11 to .90.
+# numbers of its /24. This machine has .1, the nodes .11 to .90, the load balancers POOL_SIZE
+# each of .91 to .250.
 RIG_BRIDGE=heliostat0
 RIG_NET=${HELIOSTAT_RIG_NET:-172.30.0}
 RIG_NET6=fd00:172:30::
+POOL_SIZE=20
 HAS_IPV6=$([[ ! -e /proc/net/if_inet6 ]] || say yes)
 # All pods of all clusters, whichever ranges a cluster has.
 ALL_PODS=10.244.0.0/16 ALL_PODS6=fd00:10:244::/48
@@ -89,6 +91,7 @@ CONF
 components() {
   printf "%s\n" etcd kube-apiserver kube-controller-manager
   "$API_ONLY" || printf "%s\n" kube-scheduler containerd kubelet kube-proxy
+  [[ -z $(link_word 3) ]] || printf "%s\n" load-balancer
 }
 
 # ---- the network between the nodes ----
@@ -132,22 +135,27 @@ make_bridge() {
   exempt_bridge
 }
 
-# Prints the addresses' last numbers that nodes have. The kernel is the register: each
-# node's link says whose it is.
-used_indexes() { ip -j link show master "$RIG_BRIDGE" | jq -r '.[].ifalias // "" | split(" ")[1] // empty'; }
+# The kernel is the register: each node's link says "heliostat-rig INDEX FOLDER", and the first
+# number of the pool if the cluster has a load balancer.
+
+# used_words N: prints the Nth word, from 0, of every node's link.
+used_words() { ip -j link show master "$RIG_BRIDGE" | jq -r --argjson n "$1" '.[].ifalias // "" | split(" ")[$n] // empty'; }
+
+# link_word N: prints the Nth word of this cluster's link, if there is one.
+link_word() { ip -j link show "$PORT_LINK" 2>/dev/null | jq -r --argjson n "$1" '.[0].ifalias // "" | split(" ")[$n] // empty'; }
 
 # hardware_address INDEX: the same for the same IP address, whoever has it. Neighbours would
 # go on looking for an earlier owner's for half a minute.
 hardware_address() { printf '02:68:67:00:00:%02x' "$1"; }
 
 # Prints the folder of the cluster whose link has this name, if there is one.
-link_owner() { ip -j link show "$PORT_LINK" 2>/dev/null | jq -r '.[0].ifalias // "" | split(" ")[2] // empty'; }
+link_owner() { link_word 2; }
 
 # claim_address: makes the node's link, and prints its INDEX.
 claim_address() {
   local index used
   make_bridge
-  used=$(used_indexes)
+  used=$(used_words 1)
   for ((index = 11; index <= 90; index++)); do
     grep -qx "$index" <<<"$used" || break
   done
@@ -157,12 +165,25 @@ claim_address() {
   say "$index"
 }
 
+# claim_pool: makes sure that the cluster has addresses for a load balancer.
+claim_pool() {
+  local first used
+  [[ -z $(link_word 3) ]] || return 0
+  used=$(used_words 3)
+  for ((first = 91; first + POOL_SIZE <= 251; first += POOL_SIZE)); do
+    grep -qx "$first" <<<"$used" || break
+  done
+  ((first + POOL_SIZE <= 251)) ||
+    die "all pools of addresses for load balancers are taken on $RIG_BRIDGE. Remove clusters with: e2e/rig/down NAME"
+  ip link set "$PORT_LINK" alias "heliostat-rig $INDEX $DIR $first"
+}
+
 release_address() {
   local owner
   owner=$(link_owner) || owner=''
   # Without an owner: what an interrupted run has left, or nothing at all.
   [[ -n $owner && $owner != "$DIR" ]] || ip link del "$PORT_LINK" 2>/dev/null || true
-  if bridge_exists && [[ -z $(used_indexes) ]]; then
+  if bridge_exists && [[ -z $(used_words 1) ]]; then
     remove_exemption
     ip link del "$RIG_BRIDGE"
   fi

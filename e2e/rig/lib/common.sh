@@ -42,17 +42,24 @@ runc runc
 TABLE
 }
 
-# Prints the Debian packages whose programs are missing, one a line.
+# What only `build` calls, for what no cluster needs by itself.
+build_programs() {
+  cat <<'TABLE'
+pip3 python3-pip
+TABLE
+}
+
+# missing_packages < TABLE: prints the Debian packages whose programs are missing, one a line.
 missing_packages() {
   local program package
   while read -r program package; do
     command -v "$program" >/dev/null || say "$package"
-  done < <(machine_programs)
+  done
 }
 
 need_machine_programs() {
   local missing
-  missing=$(missing_packages | paste -sd' ')
+  missing=$(machine_programs | missing_packages | paste -sd' ')
   [[ -z $missing ]] || die "missing on this machine: $missing. Run e2e/rig/install, which installs them"
 }
 

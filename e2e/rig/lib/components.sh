@@ -2,9 +2,10 @@
 # The components of a cluster: with which flags and files each runs, and how one is
 # started, stopped and looked at. README.md says why each odd flag is there.
 
-# component_command COMPONENT: sets COMMAND, writing the files that it names.
+# component_command COMPONENT: sets COMMAND, writing the files that it names. One that is no
+# program of the cache is a script beside this file.
 component_command() {
-  COMMAND=("${PROGRAM[$1]}")
+  COMMAND=("${PROGRAM[$1]:-$RIG_HOME/lib/$1}")
   case $1 in
     etcd)
       COMMAND+=(--data-dir "$DIR/etcd" --unsafe-no-fsync
@@ -45,6 +46,9 @@ component_command() {
     kube-proxy)
       proxy_config >"$DIR/kube-proxy.yaml"
       COMMAND+=(--config "$DIR/kube-proxy.yaml")
+      ;;
+    load-balancer)
+      COMMAND+=("https://$NODE_IP:6443" "$DIR/pki" "$(link_word 3)" "$POOL_SIZE" "$RIG_NET." ${NODE_IP6:+"$RIG_NET6"})
       ;;
     *) die "'$1' is no component of $NAME. It has: $(components | paste -sd' ')" ;;
   esac
@@ -120,8 +124,11 @@ YAML
 # component_pid COMPONENT: prints its process id inside the node, or fails when it doesn't run.
 # A number in the node's own process namespace can only ever be a process of this cluster.
 component_pid() {
-  local pid
-  [[ -r $DIR/pids/$1 ]] && pid=$(<"$DIR/pids/$1") && [[ $(readlink "/proc/$NODE/root/proc/$pid/exe") == */"$1" ]] && say "$pid"
+  local pid process
+  [[ -r $DIR/pids/$1 ]] && pid=$(<"$DIR/pids/$1") && process=/proc/$NODE/root/proc/$pid || return 1
+  # A script's program is bash, and its first argument the script.
+  [[ $(readlink "$process/exe") == */"$1" ]] || { tr '\0' '\n' <"$process/cmdline" | sed -n 2p | grep -q "/$1\$"; } 2>/dev/null || return 1
+  say "$pid"
 }
 
 component_runs() { component_pid "$1" >/dev/null; }

@@ -33,6 +33,8 @@ struct State {
     /// Answers instead of the right ones, by plural, until taken away.
     faults: BTreeMap<String, (u16, Value)>,
     requests: Vec<String>,
+    /// What discovery tells, by path such as `apis/apps/v1`: (plural, kind, namespaced).
+    served: BTreeMap<String, Vec<(&'static str, &'static str, bool)>>,
     /// uids that kube-system has from one request to the next; the last one stays.
     uids: Vec<String>,
 }
@@ -55,7 +57,8 @@ struct Asked {
 
 impl Asked {
     fn new(request: &Request<Body>) -> Self {
-        let segments: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
+        let path = request.uri().path().trim_matches('/');
+        let segments: Vec<&str> = path.split('/').collect();
         let rest = match segments.as_slice() {
             ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
             other => other,
@@ -63,7 +66,7 @@ impl Asked {
         let (namespace, plural, name) = match rest {
             ["namespaces", namespace, plural, name @ ..] => (*namespace, *plural, name.first()),
             [plural, name @ ..] => ("", *plural, name.first()),
-            [] => ("", "", None),
+            [] => ("", path, None),
         };
         let query: BTreeMap<&str, &str> =
             request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('=')).collect();
@@ -122,6 +125,15 @@ impl Fake {
 
     pub(super) fn repair(&self, plural: &str) {
         self.state().faults.remove(plural);
+    }
+
+    /// Discovery tells of these from now on: (plural, kind, namespaced) at a path such as
+    /// `apis/apps/v1`; nothing at all: 404.
+    pub(super) fn serve(&self, path: &str, resources: &[(&'static str, &'static str, bool)]) {
+        match resources {
+            [] => drop(self.state().served.remove(path)),
+            _ => drop(self.state().served.insert(path.to_owned(), resources.to_vec())),
+        }
     }
 
     /// Sets an object and tells the watches.
@@ -199,6 +211,7 @@ impl Fake {
             return json_answer(*code, status);
         }
         match (asked.plural.as_str(), asked.name.as_deref()) {
+            (path, _) if path.contains('/') => state.discovery(path),
             ("version", _) => json_answer(200, &json!({"gitVersion": "v1.36.0"})),
             ("namespaces", Some("kube-system")) => {
                 let uid = if state.uids.len() > 1 { state.uids.remove(0) } else { state.uids[0].clone() };
@@ -230,6 +243,18 @@ impl State {
         for watch in self.watches.iter().filter(concerned) {
             let _ = watch.lines.unbounded_send(Ok(Frame::data(Bytes::from(line.clone()))));
         }
+    }
+
+    fn discovery(&self, path: &str) -> Answer {
+        let Some(resources) = self.served.get(path) else {
+            return json_answer(
+                404,
+                &json!({"kind": "Status", "code": 404, "message": "not found", "reason": "NotFound"}),
+            );
+        };
+        let resource = |(plural, kind, namespaced): &(&str, &str, bool)| json!({"name": plural, "singularName": "", "kind": kind, "namespaced": namespaced, "verbs": ["list", "watch"]});
+        let resources: Vec<Value> = resources.iter().map(resource).collect();
+        json_answer(200, &json!({"kind": "APIResourceList", "groupVersion": path, "resources": resources}))
     }
 
     fn watch(&mut self, asked: &Asked) -> Answer {

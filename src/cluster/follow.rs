@@ -14,10 +14,10 @@ use super::{backoff::Backoff, failure};
 use crate::core::io::Change;
 
 /// First wait after a failure.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
+pub(super) const FIRST_DELAY: Duration = Duration::from_millis(500);
 
 /// Longest wait: short, as this cluster is near, and a CRD or a right that comes late is seen soon.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// What is told of a kind.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ pub(super) async fn follow<W, K, V>(
     }
 }
 
-async fn follow_once<W, K, V>(
+/// Follows until something goes wrong, and says what; `backoff` begins anew with each listing.
+pub(super) async fn follow_once<W, K, V>(
     api: Api<W>,
     config: watcher::Config,
     read: Read<W, K, V>,

@@ -13,6 +13,7 @@ pub mod failure;
 mod fake;
 mod follow;
 pub mod local;
+pub mod objects;
 pub mod own;
 pub mod session;
 pub mod sessions;

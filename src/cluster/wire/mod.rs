@@ -8,6 +8,7 @@
 mod field;
 mod keep;
 mod local;
+mod object;
 mod remote;
 mod secret;
 
@@ -22,6 +23,7 @@ use crate::core::model::{Key, LocalNode, LocalService, LocalSlice, Origin, Remot
 pub(super) use field::is_dns_subdomain;
 pub use keep::Keep;
 pub use local::{ClusterNamespace, ServiceRanges};
+pub use object::ObjectWire;
 pub use secret::{SecretData, SecretValue};
 
 /// A remote Service.

@@ -285,17 +285,30 @@ pub enum KindNews {
     Set(Key, Value),
     /// An object is gone.
     Gone(Key),
+    /// It cannot be read at present, and why, in words; what was known of it stays.
+    Failed(String),
+    /// It is not followed any more: nothing is known of it.
+    Forgotten,
 }
 
 /// All objects of the kinds that are followed.
 #[derive(Clone, Debug, Default)]
-pub struct Objects(BTreeMap<Kind, Known>);
+pub struct Objects {
+    known: BTreeMap<Kind, Known>,
+    failures: BTreeMap<Kind, String>,
+}
 
 impl Objects {
     /// What is known of a kind.
     #[must_use]
     pub fn of(&self, kind: Kind) -> &Known {
-        self.0.get(&kind).unwrap_or(&Known::Unknown)
+        self.known.get(&kind).unwrap_or(&Known::Unknown)
+    }
+
+    /// Why a kind cannot be read at present, in words; what is known of it may be old.
+    #[must_use]
+    pub fn failure(&self, kind: Kind) -> Option<&str> {
+        self.failures.get(&kind).map(String::as_str)
     }
 
     /// The objects of a kind; none while it is not known.
@@ -333,8 +346,18 @@ impl Objects {
 
     /// Takes news over; says whether they were any.
     pub fn take(&mut self, kind: Kind, news: KindNews) -> bool {
-        let known = self.0.entry(kind).or_default();
-        match (news, known) {
+        let news = match news {
+            KindNews::Failed(why) => return self.failures.insert(kind, why.clone()).as_ref() != Some(&why),
+            KindNews::Forgotten => {
+                self.failures.remove(&kind);
+                return self.known.remove(&kind).is_some_and(|known| known != Known::Unknown);
+            }
+            news => news,
+        };
+        let answers = matches!(news, KindNews::NotServed | KindNews::Listed(..));
+        let repaired = answers && self.failures.remove(&kind).is_some();
+        let known = self.known.entry(kind).or_default();
+        let changed = match (news, known) {
             (KindNews::NotServed, known) => {
                 let news = *known != Known::NotServed;
                 *known = Known::NotServed;
@@ -354,8 +377,9 @@ impl Objects {
                 }
             },
             (KindNews::Gone(key), Known::Listed { objects, .. }) => objects.remove(&key).is_some(),
-            (KindNews::Set(..) | KindNews::Gone(_), Known::Unknown | Known::NotServed) => false,
-        }
+            _ => false,
+        };
+        changed || repaired
     }
 }
 
@@ -474,6 +498,25 @@ mod tests {
         assert_eq!(objects.get(ROUTE, &key).unwrap()["body"], 2);
         assert!(objects.take(ROUTE, KindNews::NotServed));
         assert_eq!(objects.get(ROUTE, &key), None);
+    }
+
+    #[test]
+    fn a_failure_takes_nothing_away_and_ends_with_the_next_answer() {
+        let key = Key::new("a", "b");
+        let listed = || KindNews::Listed("v1".into(), BTreeMap::from([(key.clone(), json!({}))]));
+        let mut objects = Objects::default();
+        assert!(objects.take(ROUTE, KindNews::Failed("403".into())));
+        assert!(!objects.take(ROUTE, KindNews::Failed("403".into())));
+        assert_eq!((objects.failure(ROUTE), objects.of(ROUTE)), (Some("403"), &Known::Unknown));
+        assert!(objects.take(ROUTE, listed()));
+        assert_eq!(objects.failure(ROUTE), None);
+        objects.take(ROUTE, KindNews::Failed("500".into()));
+        assert!(objects.get(ROUTE, &key).is_some());
+        assert!(objects.take(ROUTE, listed()), "the failure is over");
+        assert!(!objects.take(ROUTE, listed()));
+        assert!(objects.take(ROUTE, KindNews::Forgotten));
+        assert_eq!(objects.of(ROUTE), &Known::Unknown);
+        assert!(!objects.take(ROUTE, KindNews::Forgotten));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod copy;
 pub mod diff;
 pub mod engine;
+pub mod envoy;
 pub mod io;
 pub mod link;
 pub mod model;

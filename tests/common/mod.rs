@@ -543,6 +543,9 @@ impl Sim {
                     vec![Input::Local(Local::Link(Change::Set(name.clone(), Box::new(object.clone()))))],
                 )
             }
+            WriteOp::CreateObject(..) | WriteOp::PatchObject(..) | WriteOp::DeleteObject(..) => {
+                panic!("an importer writes no {op:?}")
+            }
             WriteOp::PolicyStatus(key, _, status) => {
                 let Some(object) = self.policies.get_mut(key) else { return (failed(WriteFailure::NotFound), vec![]) };
                 object.status = Some((**status).clone());

@@ -54,7 +54,11 @@ impl CheckedExport {
             namespaces: (!all).then(|| export.services.namespaces.iter().cloned().collect()),
             export: export.clone(),
         };
-        checked.hostnames(&Key::new("namespace", "service"), "cluster.local").map_err(|e| invalid("hostnames", e))?;
+        if matches!(checked.routing, Routing::Host | Routing::Sni) {
+            checked
+                .hostnames(&Key::new("namespace", "service"), "cluster.local")
+                .map_err(|e| invalid("hostnames", e))?;
+        }
         Ok(checked)
     }
 

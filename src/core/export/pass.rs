@@ -38,6 +38,9 @@ use crate::{
 /// gateway that works on another change must not take it away.
 const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
+/// How long the first publication of a Service waits for the last of its ports, so that it takes
+/// one write.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(2);
 /// How long a route may be waited for before its binding is no longer ready (design: section 8).
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -455,11 +458,12 @@ impl<'a> One<'a, '_> {
                 )),
                 Some(Allocation::Has(number)) => State::Placed(number),
                 Some(Allocation::Refused(refusal)) => State::Refused(refusal),
-                Some(Allocation::Claim(_, lease)) => {
+                Some(Allocation::Claim(number, lease)) => {
                     tried.insert(lease.id.key.clone());
                     needed.insert(lease.id.key.clone());
                     self.write(&lease, id.service.clone(), report);
-                    State::Claiming
+                    // What is in use goes on while its lost Lease is made again.
+                    if before.get(id) == Some(&number) { State::Placed(number) } else { State::Claiming }
                 }
             };
         }
@@ -605,7 +609,7 @@ impl<'a> One<'a, '_> {
                             Programmed::Unknown(_) if was == Some(*number) => carried.push(outside),
                             Programmed::Pending(why, until) => {
                                 waits += 1;
-                                let goes_on = was == Some(*number) && self.in_grace(id);
+                                let goes_on = was == Some(*number) && self.is_recent(std::iter::once(id), GRACE);
                                 wait(why, report);
                                 self.wake(until);
                                 if goes_on { carried.push(outside) } else { kept.push((was, outside)) }
@@ -633,7 +637,9 @@ impl<'a> One<'a, '_> {
                 (true, ..) => report.programmed += 1,
                 (false, ..) => report.failed += 1,
             }
-            if carried.is_empty() {
+            let ids = service.routes.iter().map(|(id, ..)| id);
+            let early = before.is_empty() && waits > 0 && self.is_recent(ids, TOGETHER);
+            if carried.is_empty() || early {
                 continue;
             }
             let what = Publication {
@@ -657,11 +663,14 @@ impl<'a> One<'a, '_> {
         due.is_some_and(|due| due <= self.view.now)
     }
 
-    fn in_grace(&mut self, id: &RouteId) -> bool {
-        let since = self.view.pending_since.get(&(self.binding.name.clone(), id.clone())).copied();
-        let until = since.unwrap_or(self.view.now).saturating_add(GRACE).unwrap_or(Timestamp::MAX);
-        self.wake(Some(until));
-        until > self.view.now
+    /// Whether none of the routes has been waited for as long as `limit`.
+    fn is_recent<'r>(&mut self, mut ids: impl Iterator<Item = &'r RouteId>, limit: SignedDuration) -> bool {
+        ids.all(|id| {
+            let since = self.view.pending_since.get(&(self.binding.name.clone(), id.clone())).copied();
+            let until = since.unwrap_or(self.view.now).saturating_add(limit).unwrap_or(Timestamp::MAX);
+            self.wake(Some(until));
+            until > self.view.now
+        })
     }
 
     fn wake(&mut self, at: Option<Timestamp>) {

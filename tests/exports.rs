@@ -1,0 +1,715 @@
+//! The exporter's side in memory: a cluster at the level of the core's inputs and outputs, and a
+//! gateway that confirms what it carries when the test says so.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use common::{NAMESPACE, binding, key, map};
+use heliostat::{
+    api::{
+        GatewayBinding, Reason,
+        binding::{Export, Routing},
+    },
+    core::{
+        engine::{Engine, Settings},
+        export::{
+            exporter::ExportSettings,
+            object::{self, Kind, KindNews, LEASE, Object, ObjectId, Owner, PUBLISHED_SLICE},
+            provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, RouteId, Supply, Surroundings},
+        },
+        io::{Change, ExportNews, Input, Local, Output, WriteError, WriteFailure, WriteOp, Written},
+        model::{
+            AddressType, Family, Key, LocalNamespace, Origin, OriginPort, OriginType, Protocol, Readiness,
+            RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole,
+        },
+        select::Refusal,
+    },
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+const ROUTE: Kind = object::kind("test.dev", "Route", "routes", &["v1"]);
+const GATEWAY: Kind = object::kind("test.dev", "Gateway", "gateways", &["v1"]);
+
+/// A gateway whose address and whose word on routes stand in objects.
+#[derive(Debug)]
+struct Plain;
+
+impl Provider for Plain {
+    fn kinds(&self) -> Vec<Kind> {
+        vec![ROUTE, GATEWAY]
+    }
+
+    fn gateway(&self, around: &Surroundings<'_>) -> Result<Gateway, Refusal> {
+        let missing = || Refusal::new(Reason::RefNotFound, "Gateway edge/main does not exist");
+        let gateway = around.objects.get(GATEWAY, &key("edge/main")).ok_or_else(missing)?;
+        Ok(Gateway {
+            identity: ["plain", "Gateway", "edge", "main"].map(str::to_owned),
+            addresses: object::list(&gateway["addresses"]).iter().map(|a| a.as_str().unwrap().to_owned()).collect(),
+            ports: Supply { protocols: [Protocol::Tcp].into(), ..Supply::default() },
+            listeners: vec![80],
+            unwell: None,
+            identity_name: None,
+            confirms: true,
+        })
+    }
+
+    fn render(&self, plan: &ExportPlan, _: &Surroundings<'_>) -> Rendered {
+        let object = |(id, route): (&RouteId, &heliostat::core::export::provider::Route)| Object {
+            labels: plan.labels(),
+            owner: Some(Owner {
+                api_version: "v1".into(),
+                kind: "Service",
+                name: id.service.name.clone(),
+                uid: route.service_uid.clone(),
+            }),
+            ..Object::with_spec(
+                ROUTE,
+                Key::new(id.service.namespace.clone(), format!("{}-{}", id.service.name, id.port)),
+                json!({"gatewayPort": route.gateway_port, "hostnames": route.hostnames}),
+            )
+        };
+        Rendered { objects: plan.routes.iter().map(object).collect(), ..Rendered::default() }
+    }
+
+    fn programmed(&self, _: &ExportPlan, id: &RouteId, around: &Surroundings<'_>) -> Programmed {
+        let name = Key::new(id.service.namespace.clone(), format!("{}-{}", id.service.name, id.port));
+        match around.objects.get(ROUTE, &name) {
+            Some(route) if route["status"]["programmed"] == true => Programmed::Yes,
+            Some(route) if route["status"]["programmed"] == "unknown" => Programmed::Unknown("nobody tells".into()),
+            _ => Programmed::Pending("the gateway has not confirmed it".into(), None),
+        }
+    }
+}
+
+fn plain(_: &str, _: Routing, _: &Export) -> Box<dyn Provider> {
+    Box::new(Plain)
+}
+
+/// What the API server has, the engine, and a clock.
+struct Cluster {
+    engine: Engine,
+    objects: BTreeMap<ObjectId, Value>,
+    bindings: BTreeMap<String, GatewayBinding>,
+    services: BTreeMap<Key, Origin>,
+    slices: BTreeMap<Key, RemoteSlice>,
+    now: Timestamp,
+    version: u64,
+    /// Every write of an object that was carried out, in order.
+    log: Vec<String>,
+    /// Routes are confirmed as soon as they are there.
+    prompt: bool,
+    /// Writes are carried out as long as this lasts; then the process dies.
+    budget: usize,
+    dead: bool,
+}
+
+fn spec(export: Value) -> Value {
+    let mut spec = json!({"routing": "Port", "export": {
+        "services": {"namespaces": ["*"]},
+        "provider": {"gatewayAPI": {"gatewayRef": {"namespace": "edge", "name": "main"}}},
+        "ports": {"from": 20000, "to": 20099, "lease": "1h"},
+    }});
+    for (field, value) in export.as_object().unwrap() {
+        match field.as_str() {
+            "routing" => spec["routing"] = value.clone(),
+            field => spec["export"][field] = value.clone(),
+        }
+    }
+    spec
+}
+
+fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
+    let port = |(name, port): &(&str, u16)| OriginPort {
+        name: (*name).into(),
+        port: *port,
+        protocol: Protocol::Tcp,
+        app_protocol: None,
+        node_port: None,
+    };
+    Origin {
+        uid: format!("uid-{name}"),
+        labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
+        annotations: map(&[]),
+        kind: OriginType::ClusterIp,
+        ports: ports.iter().map(port).collect(),
+        has_selector: true,
+        ingress: vec![],
+        local_traffic: false,
+        malformed: None,
+    }
+}
+
+fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
+    let endpoint = |address: &&str| RemoteEndpoint {
+        addresses: vec![(*address).into()],
+        readiness: Readiness::all(true),
+        hostname: None,
+        node: None,
+    };
+    let port = |name: &str, port| SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: None };
+    RemoteSlice {
+        role: SliceRole::Pods { service: service.into() },
+        address_type: AddressType::Ip(Family::V4),
+        ports: vec![port("http", 8080), port("grpc", 9090)],
+        endpoints: addresses.iter().map(endpoint).collect(),
+        trigger_time: None,
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(Settings {
+        namespace: NAMESPACE.into(),
+        cluster_domain: "cluster.local".into(),
+        cluster_cidrs: vec![],
+        writes_in_flight: 8,
+        export: Some(ExportSettings { providers: plain, kinds: vec![ROUTE, GATEWAY], envoy_image: "envoy".into() }),
+    })
+}
+
+impl Cluster {
+    /// Gateway edge/main at 10.9.9.9, binding `public`, Service shop/books with ready pods.
+    fn new(export: Value) -> Self {
+        let mut cluster = Self::empty();
+        cluster.bindings.insert("public".into(), binding("public", spec(export)));
+        cluster.gateway(&["10.9.9.9"]);
+        cluster.export("books", &[("http", 80), ("grpc", 9090)]);
+        cluster
+    }
+
+    fn empty() -> Self {
+        Self {
+            engine: engine(),
+            objects: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            now: "2026-06-01T00:00:00Z".parse().unwrap(),
+            version: 100,
+            log: vec![],
+            prompt: true,
+            budget: usize::MAX,
+            dead: false,
+        }
+    }
+
+    fn gateway(&mut self, addresses: &[&str]) {
+        let id = ObjectId { kind: GATEWAY, key: key("edge/main") };
+        self.put(id, json!({"metadata": {"name": "main", "namespace": "edge"}, "addresses": addresses}));
+    }
+
+    fn export(&mut self, name: &str, ports: &[(&str, u16)]) {
+        let name_key = Key::new("shop", name);
+        self.services.insert(name_key.clone(), service(name, ports));
+        self.slices.insert(Key::new("shop", format!("{name}-abc")), pods(name, &["10.244.0.7"]));
+    }
+
+    fn put(&mut self, id: ObjectId, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(format!("u{}", self.version));
+        }
+        if id.kind == ROUTE && self.prompt && object["status"].is_null() {
+            object["status"] = json!({"programmed": true});
+        }
+        self.objects.insert(id, object);
+    }
+
+    /// A new process: lists everything and goes on until nothing is left to do.
+    fn start(&mut self) -> &mut Self {
+        self.engine = engine();
+        self.dead = false;
+        let mut inputs = vec![
+            Input::Local(Local::Link(Change::All(BTreeMap::new()))),
+            Input::Local(Local::Policy(Change::All(BTreeMap::new()))),
+            Input::Local(Local::Service(Change::All(BTreeMap::new()))),
+            Input::Local(Local::Slice(Change::All(BTreeMap::new()))),
+            Input::Local(Local::Node(Change::All(BTreeMap::new()))),
+            Input::Local(Local::ServiceCidr(Change::All(BTreeMap::new()))),
+            Input::Local(Local::ClusterUid("uid-here".into())),
+            Input::Local(Local::Namespace(Change::All(BTreeMap::<String, LocalNamespace>::new()))),
+            Input::Export(ExportNews::Node(Change::All(BTreeMap::<String, RemoteNode>::new()))),
+        ];
+        inputs.extend(self.listings());
+        self.feed(inputs);
+        self
+    }
+
+    fn listings(&self) -> Vec<Input> {
+        let bindings = self.bindings.iter().map(|(n, b)| (n.clone(), Box::new(b.clone()))).collect();
+        let mut inputs = vec![
+            Input::Local(Local::Binding(Change::All(bindings))),
+            Input::Export(ExportNews::Service(Change::All(self.services.clone()))),
+            Input::Export(ExportNews::Slice(Change::All(self.slices.clone()))),
+        ];
+        for kind in [ROUTE, GATEWAY, LEASE, PUBLISHED_SLICE] {
+            let of_kind = self.objects.iter().filter(|(id, _)| id.kind == kind);
+            let all = of_kind.map(|(id, value)| (id.key.clone(), value.clone())).collect();
+            inputs.push(Input::Export(ExportNews::Objects(kind, KindNews::Listed("v1".into(), all))));
+        }
+        inputs
+    }
+
+    /// What changed outside is told; then everything runs until nothing is left to do.
+    fn settle(&mut self) -> &mut Self {
+        let inputs = self.listings();
+        self.feed(inputs);
+        self
+    }
+
+    fn feed(&mut self, inputs: Vec<Input>) {
+        let mut queue: VecDeque<Input> = inputs.into();
+        for _ in 0..10_000 {
+            if self.dead {
+                return;
+            }
+            let input = match queue.pop_front() {
+                Some(input) => input,
+                // Time goes on while something is due within the second.
+                None => match self.engine.next_wakeup() {
+                    Some(at) if at <= self.now + SignedDuration::from_secs(1) => {
+                        self.now = self.now.max(at) + SignedDuration::from_millis(1);
+                        Input::Tick
+                    }
+                    _ => return,
+                },
+            };
+            for output in self.engine.handle(input, self.now) {
+                if let Output::Write(write) = output {
+                    let (result, news) = self.write(&write.op);
+                    queue.extend(news);
+                    queue.push_back(Input::Written { id: write.id, result });
+                }
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.log.iter().rev().take(10).collect::<Vec<_>>());
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, by: SignedDuration) -> &mut Self {
+        self.now += by;
+        self.feed(vec![Input::Tick]);
+        self
+    }
+
+    fn write(&mut self, op: &WriteOp) -> (Result<Written, WriteError>, Vec<Input>) {
+        let failed = |kind| Err(WriteError { kind, message: "no".into(), retry_after: None });
+        if let WriteOp::BindingStatus(name, _, status) = op {
+            let binding = self.bindings.get_mut(name).unwrap();
+            binding.status = Some((**status).clone());
+            self.version += 1;
+            binding.metadata.resource_version = Some(self.version.to_string());
+            let news = Local::Binding(Change::Set(name.clone(), Box::new(binding.clone())));
+            return (Ok(Written::Status(self.version.to_string())), vec![Input::Local(news)]);
+        }
+        if self.budget == 0 {
+            self.dead = true;
+            return (failed(WriteFailure::Transient), vec![]);
+        }
+        let there = op_id(op).and_then(|id| self.objects.get(id).cloned());
+        let current = |at: &heliostat::core::io::At, there: &Value| {
+            there["metadata"]["uid"] == *at.uid && there["metadata"]["resourceVersion"] == *at.resource_version
+        };
+        let (id, news) = match (op, there) {
+            (WriteOp::CreateObject(..), Some(_)) => return (failed(WriteFailure::AlreadyExists), vec![]),
+            (WriteOp::CreateObject(id, _, whole), None) => {
+                self.put(id.clone(), Value::Object((**whole).clone()));
+                self.log.push(format!("create {}", id.key));
+                (id, None)
+            }
+            (WriteOp::PatchObject(id, _, at, patch), Some(mut there)) if current(at, &there) => {
+                merge_patch(&mut there, patch);
+                self.put(id.clone(), there);
+                self.log.push(format!("patch {}", id.key));
+                (id, None)
+            }
+            (WriteOp::DeleteObject(id, _, at), Some(there)) if current(at, &there) => {
+                self.objects.remove(id);
+                self.log.push(format!("delete {}", id.key));
+                (id, Some(KindNews::Gone(id.key.clone())))
+            }
+            (_, Some(_)) => return (failed(WriteFailure::Conflict), vec![]),
+            (_, None) => return (failed(WriteFailure::NotFound), vec![]),
+        };
+        self.budget = self.budget.saturating_sub(1);
+        let object = self.objects.get(id).cloned();
+        let news = news.unwrap_or_else(|| KindNews::Set(id.key.clone(), object.clone().unwrap()));
+        let answer = object.map_or(Written::Deleted, |object| Written::Object(Box::new(object)));
+        (Ok(answer), vec![Input::Export(ExportNews::Objects(id.kind, news))])
+    }
+
+    fn of(&self, kind: Kind) -> Vec<(&Key, &Value)> {
+        self.objects.iter().filter(|(id, _)| id.kind == kind).map(|(id, value)| (&id.key, value)).collect()
+    }
+
+    /// The one published slice of a Service.
+    fn published(&self, service: &str) -> Option<&Value> {
+        let of_service = |(_, slice): &(&Key, &Value)| object::label(slice, "heliostat.dev/service-name") == service;
+        self.of(PUBLISHED_SLICE).into_iter().find(of_service).map(|(_, slice)| slice)
+    }
+
+    fn outside_ports(&self, service: &str) -> BTreeMap<String, u64> {
+        let slice = self.published(service).expect("it is published");
+        object::list(&slice["ports"])
+            .iter()
+            .map(|p| (p["name"].as_str().unwrap().into(), p["port"].as_u64().unwrap()))
+            .collect()
+    }
+
+    fn is_ready(&self, service: &str) -> bool {
+        self.published(service)
+            .is_some_and(|s| s["endpoints"].as_array().unwrap().iter().all(|e| e["conditions"]["ready"] == true))
+    }
+
+    fn condition(&self, binding: &str, kind: &str) -> (String, String, String) {
+        let status = self.bindings[binding].status.as_ref().expect("it has a status");
+        let found = status.conditions.iter().find(|c| c.type_ == kind).expect("it has the condition");
+        (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    /// The log since it was last asked for.
+    fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+}
+
+fn op_id(op: &WriteOp) -> Option<&ObjectId> {
+    match op {
+        WriteOp::CreateObject(id, ..) | WriteOp::PatchObject(id, ..) | WriteOp::DeleteObject(id, ..) => Some(id),
+        _ => None,
+    }
+}
+
+/// RFC 7386.
+fn merge_patch(there: &mut Value, patch: &Map<String, Value>) {
+    let there = there.as_object_mut().unwrap();
+    for (field, value) in patch {
+        match value {
+            Value::Null => drop(there.remove(field)),
+            Value::Object(inner) => {
+                let slot = there.entry(field.clone()).or_insert_with(|| json!({}));
+                if !slot.is_object() {
+                    *slot = json!({});
+                }
+                merge_patch(slot, inner);
+            }
+            other => drop(there.insert(field.clone(), other.clone())),
+        }
+    }
+}
+
+#[test]
+fn g04_an_exported_service_is_claimed_programmed_and_then_published_as_the_contract_says() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.prompt = false;
+    cluster.start();
+    assert_eq!(cluster.of(LEASE).len(), 2);
+    assert_eq!(cluster.of(ROUTE).len(), 2);
+    assert!(cluster.published("books").is_none(), "nothing is published before the gateway confirms");
+    assert_eq!(cluster.condition("public", "Programmed").1, "Pending");
+
+    let routes: Vec<(ObjectId, Value)> =
+        cluster.objects.iter().filter(|(id, _)| id.kind == ROUTE).map(|(id, v)| (id.clone(), v.clone())).collect();
+    for (id, mut route) in routes {
+        route["status"] = json!({"programmed": true});
+        cluster.put(id, route);
+    }
+    cluster.settle();
+    let slice = cluster.published("books").unwrap().clone();
+    let name = slice["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("books-"), "{name}");
+    let labels: BTreeMap<&str, &str> = slice["metadata"]["labels"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        labels,
+        BTreeMap::from([
+            ("heliostat.dev/export", "true"),
+            ("tier", "front"),
+            ("heliostat.dev/service-name", "books"),
+            ("heliostat.dev/binding", "public"),
+            ("endpointslice.kubernetes.io/managed-by", "gateway.heliostat.dev"),
+            ("service.kubernetes.io/service-proxy-name", "heliostat.dev"),
+            ("service.kubernetes.io/headless", ""),
+        ])
+    );
+    assert_eq!(
+        slice["metadata"]["annotations"],
+        json!({"heliostat.dev/contract": "v1", "heliostat.dev/routing": "Port", "heliostat.dev/port-lease": "1h"})
+    );
+    assert_eq!(
+        slice["metadata"]["ownerReferences"],
+        json!([{"apiVersion": "v1", "kind": "Service", "name": "books", "uid": "uid-books"}])
+    );
+    assert_eq!(slice["addressType"], "IPv4");
+    assert_eq!(slice["endpoints"], json!([{"addresses": ["10.9.9.9"], "conditions": {"ready": true}}]));
+    let ports = cluster.outside_ports("books");
+    assert_eq!(ports.keys().collect::<Vec<_>>(), ["grpc", "http"]);
+    assert!(ports.values().all(|port| (20_000..=20_099).contains(port)));
+    for (lease, object) in cluster.of(LEASE) {
+        assert!(lease.name.starts_with("port-"), "{lease}");
+        assert!(object["spec"]["holderIdentity"].as_str().unwrap().starts_with("shop/books/"));
+    }
+    assert_eq!(cluster.condition("public", "Ready").0, "True");
+    assert_eq!(cluster.condition("public", "Programmed").0, "True");
+}
+
+#[test]
+fn g04_unexported_goes_backwards_and_comes_back_with_the_same_port() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let before = cluster.outside_ports("books");
+    cluster.told();
+    let books = cluster.services.remove(&key("shop/books")).unwrap();
+    cluster.services.insert(key("shop/books"), Origin { labels: map(&[]), ..books.clone() });
+    cluster.settle();
+    assert!(cluster.published("books").is_none());
+    assert!(cluster.of(ROUTE).is_empty());
+    let told = cluster.told();
+    let first = |what: &str| told.iter().position(|line| line.contains(what)).unwrap_or_else(|| panic!("{told:?}"));
+    assert!(told[0].starts_with("delete shop/books-"), "the slice goes first: {told:?}");
+    assert!(first("delete shop/books-80") < first("patch heliostat-system/port-"), "{told:?}");
+    assert!(cluster.of(LEASE).iter().all(|(_, lease)| lease["spec"]["renewTime"].is_string()));
+
+    cluster.services.insert(key("shop/books"), books);
+    cluster.settle();
+    assert_eq!(cluster.outside_ports("books"), before);
+    assert!(cluster.of(LEASE).iter().all(|(_, lease)| lease["spec"]["renewTime"].is_null()));
+}
+
+#[test]
+fn g05_a_restart_writes_nothing() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.export("films", &[("http", 80)]);
+    cluster.start();
+    cluster.told();
+    let bindings = cluster.bindings.clone();
+    cluster.start().pass(SignedDuration::from_mins(5));
+    assert_eq!(cluster.told(), Vec::<String>::new());
+    assert_eq!(cluster.bindings, bindings, "nor does the status change");
+}
+
+#[test]
+fn g05_what_nobody_tells_after_a_restart_stays_as_it_is() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    for (_, object) in cluster.objects.iter_mut().filter(|(id, _)| id.kind == ROUTE) {
+        object["status"] = json!({"programmed": "unknown"});
+    }
+    cluster.told();
+    cluster.start().pass(SignedDuration::from_mins(5));
+    assert_eq!(cluster.told(), Vec::<String>::new());
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn g06_the_range_is_full_for_the_newcomer_only() {
+    let mut cluster = Cluster::new(json!({"ports": {"from": 20000, "to": 20001, "lease": "1h"}}));
+    cluster.start();
+    let before = cluster.outside_ports("books");
+    cluster.export("films", &[("http", 80)]);
+    cluster.settle();
+    assert_eq!(cluster.outside_ports("books"), before);
+    assert!(cluster.published("films").is_none());
+    let status = cluster.bindings["public"].status.clone().unwrap();
+    let failure = &status.failures[0];
+    assert_eq!((failure.name.as_str(), failure.reason.as_str()), ("films", "PortsExhausted"));
+    assert_eq!(cluster.condition("public", "Ready").0, "True");
+    assert_eq!(cluster.condition("public", "Programmed").1, "PortsExhausted");
+}
+
+#[test]
+fn g07_a_released_port_waits_for_twice_the_lease_then_its_claim_goes() {
+    let mut cluster = Cluster::new(json!({"ports": {"from": 20000, "to": 20001, "lease": "1h"}}));
+    cluster.start();
+    cluster.services.clear();
+    cluster.settle();
+    cluster.export("films", &[("http", 80)]);
+    cluster.settle().pass(SignedDuration::from_mins(119));
+    assert!(cluster.published("films").is_none(), "within twice the lease");
+    cluster.pass(SignedDuration::from_mins(2)).pass(SignedDuration::from_secs(1));
+    assert!(cluster.is_ready("films"));
+}
+
+#[test]
+fn g10_slices_follow_the_gateways_address_and_stay_while_it_has_none() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    cluster.objects.get_mut(&ObjectId { kind: GATEWAY, key: key("edge/main") }).unwrap()["addresses"] =
+        json!(["10.9.9.10"]);
+    cluster.settle();
+    assert_eq!(cluster.published("books").unwrap()["endpoints"][0]["addresses"], json!(["10.9.9.10"]));
+    cluster.told();
+    cluster.objects.get_mut(&ObjectId { kind: GATEWAY, key: key("edge/main") }).unwrap()["addresses"] = json!([]);
+    cluster.settle();
+    assert_eq!(cluster.told(), Vec::<String>::new());
+    assert_eq!(cluster.condition("public", "Ready").0, "False");
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn g12_a_binding_that_goes_takes_its_routes_and_slices_along_and_leaves_claims_in_quarantine() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    cluster.bindings.clear();
+    cluster.settle();
+    assert!(cluster.of(ROUTE).is_empty() && cluster.of(PUBLISHED_SLICE).is_empty());
+    assert_eq!(cluster.of(LEASE).len(), 2);
+    assert!(cluster.of(LEASE).iter().all(|(_, lease)| lease["spec"]["renewTime"].is_string()));
+    cluster.pass(SignedDuration::from_hours(2)).pass(SignedDuration::from_secs(1));
+    assert!(cluster.of(LEASE).is_empty());
+}
+
+#[test]
+fn g13_two_bindings_over_one_gateway_never_give_a_port_twice() {
+    let mut cluster = Cluster::new(json!({"ports": {"from": 20000, "to": 20003, "lease": "1h"}}));
+    let other =
+        spec(json!({"ports": {"from": 20000, "to": 20003, "lease": "1h"}, "services": {"namespaces": ["cinema"]}}));
+    cluster.bindings.insert("other".into(), binding("other", other));
+    cluster.services.insert(key("cinema/films"), service("films", &[("http", 80), ("grpc", 9090)]));
+    cluster.slices.insert(key("cinema/films-abc"), pods("films", &["10.244.0.8"]));
+    cluster.bindings.get_mut("public").unwrap().spec.export.as_mut().unwrap().services.namespaces = vec!["shop".into()];
+    cluster.start();
+    let all: Vec<u64> = ["books", "films"].iter().flat_map(|s| cluster.outside_ports(s).into_values()).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4, "{all:?}");
+}
+
+#[test]
+fn g14_lost_leases_are_claimed_again_and_nothing_moves() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let slice = cluster.published("books").unwrap().clone();
+    cluster.objects.retain(|id, _| id.kind != LEASE);
+    cluster.told();
+    cluster.start();
+    assert_eq!(cluster.published("books"), Some(&slice));
+    assert_eq!(cluster.of(LEASE).len(), 2);
+    assert!(cluster.told().iter().all(|line| line.starts_with("create heliostat-system/port-")));
+}
+
+#[test]
+fn g15_plaintext_on_a_public_address_is_not_programmed_unless_somebody_says_so() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.gateway(&["203.0.113.7"]);
+    cluster.start();
+    assert_eq!(cluster.condition("public", "Accepted").1, "PublicPlaintext");
+    assert!(cluster.of(ROUTE).is_empty() && cluster.of(PUBLISHED_SLICE).is_empty());
+    let public = spec(json!({"exposure": "Public"}));
+    cluster.bindings.insert("public".into(), binding("public", public));
+    cluster.bindings.get_mut("public").unwrap().metadata.generation = Some(2);
+    cluster.settle();
+    assert_eq!(cluster.condition("public", "Accepted").0, "True");
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn what_is_published_turns_not_ready_with_the_pods_and_pods_that_churn_cause_no_write() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    cluster.told();
+    for round in 0..50 {
+        let address = format!("10.244.0.{}", 10 + round);
+        cluster.slices.insert(key("shop/books-abc"), pods("books", &[&address]));
+        cluster.settle();
+    }
+    assert_eq!(cluster.told(), Vec::<String>::new());
+    cluster.slices.insert(key("shop/books-abc"), pods("books", &[]));
+    cluster.settle();
+    assert!(!cluster.is_ready("books"));
+    assert_eq!(cluster.published("books").unwrap()["endpoints"][0]["addresses"], json!(["10.9.9.9"]));
+    cluster.slices.insert(key("shop/books-abc"), pods("books", &["10.244.0.7"]));
+    cluster.settle();
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn a_gateway_that_is_deleted_carries_nothing_and_what_it_had_comes_back_with_it() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let before = cluster.outside_ports("books");
+    let gateway = cluster.objects.remove(&ObjectId { kind: GATEWAY, key: key("edge/main") }).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.condition("public", "ResolvedRefs").1, "RefNotFound");
+    assert!(cluster.published("books").is_some() && !cluster.is_ready("books"));
+    cluster.objects.insert(ObjectId { kind: GATEWAY, key: key("edge/main") }, gateway);
+    cluster.settle();
+    assert!(cluster.is_ready("books"));
+    assert_eq!(cluster.outside_ports("books"), before);
+}
+
+#[test]
+fn objects_of_others_under_our_names_are_left_alone() {
+    let mut cluster = Cluster::new(json!({}));
+    let id = ObjectId { kind: ROUTE, key: key("shop/books-80") };
+    cluster.put(id.clone(), json!({"metadata": {"name": "books-80", "namespace": "shop"}, "spec": {"mine": 1}}));
+    let theirs = cluster.objects[&id].clone();
+    cluster.start();
+    cluster.services.clear();
+    cluster.settle();
+    assert_eq!(cluster.objects[&id], theirs);
+    assert!(!cluster.log.iter().any(|line| line.ends_with("shop/books-80")), "{:?}", cluster.log);
+}
+
+#[test]
+fn host_routing_names_each_service_once_and_only_http_ports_are_carried() {
+    let host = json!({"routing": "Host", "clusterName": "east"});
+    let mut cluster = Cluster::new(host);
+    cluster.export("books", &[("http", 80), ("db", 5432)]);
+    cluster.services.insert(key("cinema/books"), service("books", &[("http", 80)]));
+    cluster.slices.insert(key("cinema/books-abc"), pods("books", &["10.244.0.8"]));
+    cluster.start();
+    assert!(cluster.of(LEASE).is_empty());
+    let hostnames = |namespace: &str| {
+        let of = cluster.of(PUBLISHED_SLICE);
+        let (_, slice) = of.iter().find(|(key, _)| key.namespace == namespace).unwrap();
+        object::annotation(slice, "heliostat.dev/hostnames").to_owned()
+    };
+    let all = ["", ".cinema", ".cinema.svc", ".cinema.svc.cluster.local"].map(|b| format!("books-east{b}")).join(",");
+    assert_eq!(hostnames("cinema"), all);
+    assert_eq!(hostnames("shop"), "books-east.shop,books-east.shop.svc,books-east.shop.svc.cluster.local");
+    let failures = cluster.bindings["public"].status.clone().unwrap().failures;
+    let reasons: BTreeSet<&str> = failures.iter().map(|f| f.reason.as_str()).collect();
+    assert_eq!(reasons, BTreeSet::from(["NameConflict", "PortUnsupported"]));
+    let of = cluster.of(PUBLISHED_SLICE);
+    let (_, slice) = of.iter().find(|(key, _)| key.namespace == "shop").unwrap();
+    assert_eq!(slice["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(slice["ports"][0]["port"], 80);
+}
+
+#[test]
+fn l09_killed_after_any_write_it_ends_the_same_and_makes_nothing_twice() {
+    let reference = {
+        let mut cluster = Cluster::new(json!({}));
+        cluster.export("films", &[("http", 80)]);
+        cluster.start();
+        cluster
+    };
+    let essence = |cluster: &Cluster| -> Vec<(ObjectId, Value)> {
+        let strip = |value: &Value| {
+            let mut value = value.clone();
+            for field in ["uid", "resourceVersion"] {
+                value["metadata"][field] = Value::Null;
+            }
+            value
+        };
+        cluster.objects.iter().map(|(id, value)| (id.clone(), strip(value))).collect()
+    };
+    // Three Leases, three routes, two slices.
+    assert_eq!(reference.log.len(), 8, "{:?}", reference.log);
+    for budget in 0..reference.log.len() {
+        let mut cluster = Cluster::new(json!({}));
+        cluster.export("films", &[("http", 80)]);
+        cluster.budget = budget;
+        cluster.start();
+        cluster.budget = usize::MAX;
+        cluster.start();
+        assert_eq!(essence(&cluster), essence(&reference), "after {budget} writes");
+        assert_eq!(cluster.log.len(), reference.log.len(), "after {budget} writes: {:?}", cluster.log);
+    }
+}

@@ -11,6 +11,7 @@ mod audit;
 mod controller;
 mod crd_rules;
 mod direct;
+mod exports;
 mod fixture;
 mod forger;
 mod hostile;

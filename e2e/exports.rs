@@ -1,0 +1,246 @@
+//! The exporter's side with real gateways and real traffic: pods of west call Services of east by
+//! the names of their mirrors, through gateways that the controller of east programs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    direct::pod,
+    fixture::{SOON, exported_cluster_ip},
+    objects::{Objects, condition, same, says, wait},
+    rig::try_rig,
+    support::{Case, merge},
+};
+
+/// Pods take their time to start, and a gateway's to be made; nobody promises how long.
+const START: Duration = Duration::from_secs(20);
+/// From the label to traffic (through Heliostat's own gateway).
+const CARRIED: Duration = Duration::from_secs(2);
+
+/// A case whose Services go out through a gateway: a binding of the case's name, a client pod in
+/// the importer, and a policy that knows no other way.
+struct Exports {
+    case: Case,
+}
+
+impl Exports {
+    async fn new(name: &str, binding: Value) -> Self {
+        let case = Case::new(name).await;
+        let exports = Self { case };
+        exports.bindings().remove(name).await;
+        exports.case.policies().patch("all", json!({"spec": {"via": ["Gateway"]}})).await;
+        Objects::pods(&exports.case.west, name).create(&pod("client")).await;
+        let mut object = json!({
+            "apiVersion": "heliostat.dev/v1alpha1", "kind": "GatewayBinding",
+            "metadata": {"name": name},
+            "spec": {"routing": "Port", "export": {"services": {"namespaces": [name]}}},
+        });
+        merge(&mut object["spec"], binding);
+        exports.bindings().create(&object).await;
+        exports
+    }
+
+    fn bindings(&self) -> Objects {
+        Objects::at(&self.case.east, "/apis/heliostat.dev/v1alpha1/gatewaybindings")
+    }
+
+    fn published(&self) -> Objects {
+        Objects::slices(&self.case.east, &self.case.name)
+    }
+
+    /// Waits until the binding says so.
+    async fn says(&self, kind: &str, status: &str, reason: &str, promise: Duration) -> Value {
+        let wanted = (status.to_owned(), reason.to_owned());
+        wait(&format!("{}: binding {kind}={status}/{reason}", self.case.name), promise, || async {
+            let binding = self.bindings().get(&self.case.name).await.unwrap();
+            same(says(&binding, kind), &wanted).map_err(|there| (there, condition(&binding, kind))).map(|()| binding)
+        })
+        .await
+    }
+
+    /// A Deployment that answers with its pods' names, HTTP on 8080 and UDP on 8081, and its exported
+    /// Service: http 80, udp 53.
+    async fn backend(&self, name: &str, exported: bool) {
+        let mut template = pod("ignored");
+        template["metadata"] = json!({"labels": {"app": name}});
+        template["spec"]["containers"][0]["readinessProbe"] =
+            json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1});
+        let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", self.case.name);
+        Objects::at(&self.case.east, deployments)
+            .create(&json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+                "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template},
+            }))
+            .await;
+        let mut service = exported_cluster_ip(name);
+        service["spec"]["selector"] = json!({"app": name});
+        service["spec"]["ports"] = json!([
+            {"name": "http", "port": 80, "targetPort": 8080},
+            {"name": "udp", "port": 53, "targetPort": 8081, "protocol": "UDP"},
+        ]);
+        if !exported {
+            service["metadata"]["labels"] = json!({});
+        }
+        self.case.origins().create(&service).await;
+    }
+
+    fn url(&self, service: &str) -> String {
+        format!("http://{}.{}.svc.cluster.local/hostname", self.case.mirrored(service), self.case.name)
+    }
+
+    /// What curl says in the client's pod.
+    async fn curl(&self, arguments: &[&str]) -> Result<String, String> {
+        let client = format!("{}/client", self.case.name);
+        let command = ["west", &client, "curl", "-sS", "--max-time", "3"];
+        try_rig("pod", &[&command[..], arguments].concat()).await
+    }
+
+    /// Waits until the mirror answers from a pod of that name in the other cluster.
+    async fn answers(&self, service: &str, promise: Duration) -> String {
+        let url = self.url(service);
+        wait(&format!("{}: {url} answers", self.case.name), promise, || async {
+            let said = self.curl(&["--fail", &url]).await?;
+            if said.starts_with(&format!("{service}-")) { Ok(said) } else { Err(said) }
+        })
+        .await
+    }
+
+    /// Waits until a UDP datagram to the mirror is answered from the other cluster.
+    async fn answers_udp(&self, service: &str) {
+        let client = Objects::pods(&self.case.west, &self.case.name).get("client").await.unwrap();
+        let client = client["status"]["podIP"].as_str().unwrap().to_owned();
+        let host = format!("{}.{}.svc.cluster.local", self.case.mirrored(service), self.case.name);
+        let url = format!("http://{client}:8080/dial?host={host}&port=53&protocol=udp&request=hostname&tries=1");
+        wait(&format!("{}: udp to {host} is answered", self.case.name), SOON, || async {
+            let said = self.curl(&["--fail", &url]).await?;
+            let said: Value = serde_json::from_str(&said).map_err(|e| e.to_string())?;
+            let answer = said["responses"][0].as_str().unwrap_or_default().to_owned();
+            if answer.starts_with(&format!("{service}-")) { Ok(()) } else { Err(said.to_string()) }
+        })
+        .await;
+    }
+
+    /// The gateway's first address.
+    async fn address(&self) -> String {
+        wait(&format!("{}: the gateway has an address", self.case.name), START, || async {
+            let binding = self.bindings().get(&self.case.name).await.unwrap();
+            binding["status"]["addresses"][0]["value"].as_str().map(str::to_owned).ok_or(binding["status"].clone())
+        })
+        .await
+    }
+
+    /// The published outside port of a Service.
+    async fn outside_port(&self, service: &str, port: &str) -> Option<u64> {
+        let slices = self.published().all().await;
+        let of = |s: &&Value| s["metadata"]["labels"]["heliostat.dev/service-name"] == service;
+        let slice = slices.values().find(of)?;
+        slice["ports"].as_array()?.iter().find(|p| p["name"] == port)?["port"].as_u64()
+    }
+
+    async fn unexport(&self, service: &str) {
+        self.case.origins().patch(service, json!({"metadata": {"labels": {"heliostat.dev/export": null}}})).await;
+    }
+
+    async fn export_again(&self, service: &str) {
+        self.case.origins().patch(service, json!({"metadata": {"labels": {"heliostat.dev/export": "true"}}})).await;
+    }
+
+    /// Nothing answers there: the connection is refused or closed, not held.
+    async fn is_refused(&self, address: &str, port: u64) {
+        let url = format!("http://{address}:{port}/hostname");
+        wait(&format!("{}: {url} is refused", self.case.name), SOON, || async {
+            match self.curl(&["--fail", &url]).await {
+                Err(_) => Ok(()),
+                Ok(said) => Err(said),
+            }
+        })
+        .await;
+    }
+
+    /// Everything by Port: traffic, no traffic without consent, away and back.
+    async fn by_port(&self, udp: bool) {
+        self.backend("echo", true).await;
+        self.backend("secret", false).await;
+        self.says("Ready", "True", "Ready", START).await;
+        self.answers("echo", START).await;
+        if udp {
+            self.answers_udp("echo").await;
+        }
+        let (address, port) = (self.address().await, self.outside_port("echo", "http").await.unwrap());
+        assert_eq!(self.outside_port("secret", "http").await, None, "nobody consented to its export");
+        let before = self.case.mirrors().get(&self.case.mirrored("echo")).await.unwrap();
+
+        self.unexport("echo").await;
+        self.case.has_services(&[]).await;
+        self.is_refused(&address, port).await;
+        assert_eq!(self.outside_port("echo", "http").await, None);
+
+        self.export_again("echo").await;
+        self.answers("echo", CARRIED).await;
+        assert_eq!(self.outside_port("echo", "http").await, Some(port), "the same port as before");
+        let after = self.case.mirrors().get(&self.case.mirrored("echo")).await.unwrap();
+        assert_ne!(before["metadata"]["uid"], after["metadata"]["uid"]);
+        let via = format!("Gateway/{}", self.case.name);
+        assert_eq!(after["metadata"]["annotations"]["heliostat.dev/via"], via);
+    }
+
+    /// The binding is deleted: nothing of it stays but the claims, which are let go.
+    async fn goes(&self, address: &str, port: Option<u64>) {
+        self.bindings().delete(&self.case.name).await;
+        wait(&format!("{}: nothing is published", self.case.name), SOON, || async {
+            let all = self.published().all().await;
+            let ours = |s: &&Value| s["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == "gateway.heliostat.dev";
+            let left = all.values().filter(ours).count();
+            same(left, &0)
+        })
+        .await;
+        if let Some(port) = port {
+            self.is_refused(address, port).await;
+        }
+        let leases = Objects::at(&self.case.east, "/apis/coordination.k8s.io/v1/namespaces/heliostat-system/leases");
+        wait(&format!("{}: its claims are let go", self.case.name), SOON, || async {
+            let of = |l: &&Value| l["metadata"]["labels"]["heliostat.dev/binding"] == *self.case.name;
+            let all = leases.all().await;
+            let held: Vec<String> = all
+                .values()
+                .filter(of)
+                .filter(|l| l["spec"]["renewTime"].is_null())
+                .map(|l| l["metadata"]["name"].to_string())
+                .collect();
+            same(held, &vec![])
+        })
+        .await;
+    }
+}
+
+/// G04, G11, G12: through Heliostat's own gateway, by port: TCP and UDP.
+#[tokio::test]
+async fn g04_envoy_carries_tcp_and_udp_by_port() {
+    let exports = Exports::new("g04ep", json!({"export": {"provider": {"envoy": {}}}})).await;
+    exports.by_port(true).await;
+    let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
+    exports.goes(&address, port).await;
+}
+
+/// G04, G11: through Heliostat's own gateway, by the Host of a request.
+#[tokio::test]
+async fn g04_envoy_carries_http_by_host() {
+    let spec = json!({"routing": "Host", "export": {"provider": {"envoy": {}}, "clusterName": "g04eh"}});
+    let exports = Exports::new("g04eh", spec).await;
+    exports.backend("echo", true).await;
+    exports.backend("secret", false).await;
+    exports.answers("echo", START).await;
+    for name in ["echo-g04eh", "echo-g04eh.g04eh", "echo-g04eh.g04eh.svc", "ECHO-g04eh"] {
+        let said = exports.curl(&["--fail", &format!("http://{name}/hostname")]).await.unwrap();
+        assert!(said.starts_with("echo-"), "{name}: {said}");
+    }
+    let address = exports.address().await;
+    for host in ["secret-g04eh", "secret.g04eh.svc.cluster.local", "nobody"] {
+        let header = format!("Host: {host}");
+        let url = format!("http://{address}/hostname");
+        let code = exports.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", &header, &url]).await.unwrap();
+        assert_eq!(code, "404", "{host}");
+    }
+    exports.goes(&address, None).await;
+}

@@ -57,6 +57,10 @@ clean-demo: ## Removes the demo's clusters
 .PHONY: test
 test: lint test-unit deny e2e ## What a change must pass: lint, test-unit, deny, e2e
 
+.PHONY: test-all
+test-all: lint test-unit deny ## The same with every gateway, which takes longer to build
+	e2e/run --all
+
 .PHONY: test-unit
 test-unit: ## Unit and property tests, and that generated files and documents are current; no cluster
 	cargo test --locked
@@ -91,9 +95,10 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 	e2e/run $(TESTS)
 
 .PHONY: rig
-rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules
+rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules. GATEWAYS="traefik": that too
 	e2e/rig/install
 	e2e/rig/build
+	$(if $(GATEWAYS),e2e/rig/build $(GATEWAYS))
 
 ##@ Generated files, which are committed; make test-unit fails when one is old
 .PHONY: crds

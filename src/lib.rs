@@ -1,7 +1,8 @@
 //! Heliostat makes the services of other clusters callable in this one, with no service mesh.
 //!
 //! The folder says what its code may do: `api` is what a user writes, `core` decides and only
-//! computes, `cluster` reads, `apply` writes, `cli` talks to a user; `run` wires them together.
+//! computes, `cluster` reads, `apply` writes, `xds` serves Envoys, `cli` talks to a user; `run` wires
+//! them together.
 
 pub mod api;
 pub mod apply;
@@ -11,3 +12,4 @@ pub mod core;
 pub mod metrics;
 pub mod run;
 pub mod serve;
+pub mod xds;

@@ -15,9 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["api", "core"]),
     // Its answers are read by the same functions as everything else that is read.
     ("apply", &["api", "core", "cluster::wire", "cluster::text", "metrics"]),
+    ("xds", &["core"]),
     ("metrics", &["api", "core"]),
     ("serve", &[]),
-    ("run", &["api", "core", "cluster", "apply", "metrics", "serve"]),
+    ("run", &["api", "core", "cluster", "apply", "xds", "metrics", "serve"]),
     ("cli", &["api", "core", "cluster", "apply", "metrics", "run"]),
 ];
 

@@ -103,7 +103,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
 
     // Read: this cluster, the links, hostnames.
     let (tell, news) = mpsc::channel(NEWS);
-    let health = local::watch_all(client.clone(), tell.clone(), shutdown.clone());
+    let health = local::watch_all(client.clone(), false, tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(Vec::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
@@ -184,7 +184,7 @@ impl Probed for Probes {
             [] => format!("{kind}: followed\n"),
             problems => problems.iter().map(|problem| format!("{problem}\n")).collect(),
         };
-        (health.is_ready(), LocalKind::ALL.into_iter().map(state).collect())
+        (health.is_ready(), health.kinds().map(state).collect())
     }
 
     fn metrics(&self) -> Result<String, std::fmt::Error> {

@@ -61,6 +61,18 @@ pub enum Input {
     Tick,
 }
 
+impl From<Local> for Input {
+    fn from(local: Local) -> Self {
+        Self::Local(local)
+    }
+}
+
+impl From<ExportNews> for Input {
+    fn from(news: ExportNews) -> Self {
+        Self::Export(news)
+    }
+}
+
 /// What the exporter's side is told of this cluster.
 #[derive(Clone, Debug)]
 pub enum ExportNews {

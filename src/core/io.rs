@@ -375,7 +375,7 @@ pub enum Written {
     Slice(LocalSlice),
     /// A status was written; the object's resourceVersion now.
     Status(String),
-    /// The object as the API server has it now.
+    /// The object as the API server has it now, as [`ExportNews::Objects`] tells it.
     Object(Box<serde_json::Value>),
     /// The object is gone, or is on its way out.
     Deleted,

@@ -6,10 +6,12 @@
 //! it waiting, not ready, saying what is missing.
 
 mod deciding;
+mod exporting;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deciding::{Deciding, Hands, Pulse};
+use exporting::Exporting;
 use futures::future::join_all;
 use ipnet::IpNet;
 use kube::Client;
@@ -31,6 +33,7 @@ use crate::{
         client::{LocalClientError, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
+        objects::ObjectsHealth,
         sessions::Sessions,
     },
     core::engine::{Engine, Settings},
@@ -64,6 +67,17 @@ pub struct Config {
     pub cluster_cidrs: Vec<IpNet>,
     /// DNS domain of this cluster.
     pub cluster_domain: String,
+    /// This cluster is an exporter too; none: an importer only.
+    pub export: Option<Export>,
+}
+
+/// What an operator says of the exporter's side.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// Image of Heliostat's own gateway.
+    pub envoy_image: String,
+    /// Where Heliostat's own gateways are told what to do.
+    pub xds_listen: SocketAddr,
 }
 
 /// Why the controller did not start.
@@ -103,29 +117,36 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
 
     // Read: this cluster, the links, hostnames.
     let (tell, news) = mpsc::channel(NEWS);
-    let health = local::watch_all(client.clone(), tell.clone(), shutdown.clone());
+    let health = local::watch_all(client.clone(), config.export.is_some(), tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(Vec::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
+    let exporting = config.export.is_some().then(|| Exporting::begin(&client, &config.namespace, &tell, &shutdown));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
 
     // Answer.
-    let probes =
-        Probes { health, leadership: leadership.clone(), metrics: Arc::clone(&metrics), pulse: Arc::clone(&pulse) };
+    let probes = Probes {
+        health,
+        objects: exporting.as_ref().map(Exporting::health),
+        leadership: leadership.clone(),
+        metrics: Arc::clone(&metrics),
+        pulse: Arc::clone(&pulse),
+    };
     let served = tokio::spawn(serve::serve(listener, Arc::new(probes), end.clone()));
 
     // Decide and write.
     let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
     let events = tokio::spawn(sender.run(shutdown.clone()));
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
-    let hands = Hands { writer, sessions, hosts, reporter, metrics: Arc::clone(&metrics) };
+    let hands = Hands { writer, sessions, hosts, exporting, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(&config));
-    let Hands { writer, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
+    let Hands { writer, exporting, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
 
     writer.drain(DRAIN).await;
     end.cancel();
-    let tasks = [Some(names), Some(links), Some(events), Some(served), election];
-    if timeout(GOODBYE, join_all(tasks.into_iter().flatten())).await.is_err() {
+    let tasks = [Some(names), Some(links), Some(events), Some(served), election].into_iter().flatten();
+    let exporters = exporting.map(Exporting::into_tasks).into_iter().flatten();
+    if timeout(GOODBYE, join_all(tasks.chain(exporters))).await.is_err() {
         tracing::warn!("stopped without waiting any longer for an answer");
     }
     tracing::info!("stopped");
@@ -168,6 +189,8 @@ fn host() -> String {
 /// What the probes tell.
 struct Probes {
     health: watch::Receiver<LocalHealth>,
+    /// Of an exporter: the kinds that its gateways are made of.
+    objects: Option<watch::Receiver<ObjectsHealth>>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
@@ -184,7 +207,11 @@ impl Probed for Probes {
             [] => format!("{kind}: followed\n"),
             problems => problems.iter().map(|problem| format!("{problem}\n")).collect(),
         };
-        (health.is_ready(), LocalKind::ALL.into_iter().map(state).collect())
+        let mut told: String = health.kinds().map(state).collect();
+        if let Some(objects) = &self.objects {
+            told.push_str(&objects.borrow().to_string());
+        }
+        (health.is_ready(), told)
     }
 
     fn metrics(&self) -> Result<String, std::fmt::Error> {

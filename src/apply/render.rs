@@ -104,11 +104,9 @@ pub fn render(op: &WriteOp) -> Rendered {
             body: object(id, version, whole),
         },
         WriteOp::PatchObject(id, version, at, change) => {
-            patch(id.kind.plural, format!("{}/{}", kind_path(id, version), id.key.name), object_patch(at, change))
+            patch(id.kind.plural, object_path_of(id, version), object_patch(at, change))
         }
-        WriteOp::DeleteObject(id, version, at) => {
-            delete_at(id.kind.plural, format!("{}/{}", kind_path(id, version), id.key.name), at)
-        }
+        WriteOp::DeleteObject(id, version, at) => delete_at(id.kind.plural, object_path_of(id, version), at),
         WriteOp::LinkStatus(name, at, new) => patch(
             LINK_STATUS,
             format!("/apis/{GROUP}/{VERSION}/clusterlinks/{name}/status"),
@@ -161,11 +159,18 @@ fn delete_at(resource: &'static str, path: String, at: &At) -> Rendered {
     }
 }
 
-/// Path of the objects of a kind in a namespace.
+/// Path of the objects of a kind in a namespace; without one, of a kind of cluster scope.
 fn kind_path(id: &ObjectId, version: &str) -> String {
     let root = if id.kind.group.is_empty() { "/api" } else { "/apis" };
-    let (api_version, namespace, plural) = (id.kind.api_version(version), &id.key.namespace, id.kind.plural);
-    format!("{root}/{api_version}/namespaces/{namespace}/{plural}")
+    let (api_version, plural) = (id.kind.api_version(version), id.kind.plural);
+    match id.key.namespace.as_str() {
+        "" => format!("{root}/{api_version}/{plural}"),
+        namespace => format!("{root}/{api_version}/namespaces/{namespace}/{plural}"),
+    }
+}
+
+fn object_path_of(id: &ObjectId, version: &str) -> String {
+    format!("{}/{}", kind_path(id, version), id.key.name)
 }
 
 fn object(id: &ObjectId, version: &str, whole: &Map<String, Value>) -> Value {
@@ -176,10 +181,12 @@ fn object(id: &ObjectId, version: &str, whole: &Map<String, Value>) -> Value {
 }
 
 fn object_patch(at: &At, change: &Map<String, Value>) -> Value {
-    let mut patch = Value::Object(change.clone());
-    patch["metadata"]["uid"] = json!(at.uid);
-    patch["metadata"]["resourceVersion"] = json!(at.resource_version);
-    patch
+    let mut metadata = change.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    metadata.insert("uid".to_owned(), json!(at.uid));
+    metadata.insert("resourceVersion".to_owned(), json!(at.resource_version));
+    let mut patch = change.clone();
+    patch.insert("metadata".to_owned(), Value::Object(metadata));
+    Value::Object(patch)
 }
 
 fn collection_path(resource: &str, namespace: &str) -> String {

@@ -15,7 +15,7 @@ use super::{
     render::{Rendered, Verb, render},
 };
 use crate::{
-    cluster::wire::{LocalServiceWire, LocalSliceWire},
+    cluster::wire::{LocalServiceWire, LocalSliceWire, ObjectWire},
     core::io::{Input, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     metrics::Metrics,
 };
@@ -154,9 +154,10 @@ fn read(op: &WriteOp, body: &[u8]) -> Result<Written, WriteError> {
             .into_model()
             .map(|(_, slice)| Written::Slice(slice))
             .ok_or_else(not_understood),
-        WriteOp::CreateObject(..) | WriteOp::PatchObject(..) => {
-            parse(body).map(|object| Written::Object(Box::new(object)))
-        }
+        WriteOp::CreateObject(..) | WriteOp::PatchObject(..) => parse::<ObjectWire>(body)?
+            .into_keyed()
+            .map(|(_, object)| Written::Object(Box::new(object)))
+            .ok_or_else(not_understood),
         WriteOp::DeleteService(..) | WriteOp::DeleteSlice(..) | WriteOp::DeleteObject(..) => Ok(Written::Deleted),
         WriteOp::LinkStatus(..) | WriteOp::PolicyStatus(..) | WriteOp::BindingStatus(..) => {
             let object: serde_json::Value = parse(body)?;

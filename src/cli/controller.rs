@@ -30,6 +30,16 @@ pub(super) struct Args {
     /// DNS domain of this cluster.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = dns_domain)]
     cluster_domain: String,
+    /// Be an exporter too: program the gateways of GatewayBindings with `spec.export` and publish
+    /// what goes out through them. Needs the rights of config/components/exporter.
+    #[arg(long)]
+    export: bool,
+    /// Image of Heliostat's own gateway (`provider.envoy`).
+    #[arg(long, value_name = "IMAGE", default_value = "envoyproxy/envoy:v1.39.0", requires = "export")]
+    envoy_image: String,
+    /// Address at which Heliostat's own gateways are told what to do (xDS, mutual TLS).
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:18000", requires = "export")]
+    xds_listen: SocketAddr,
 }
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
@@ -47,6 +57,7 @@ pub(super) async fn run(args: Args, global: Global) -> anyhow::Result<()> {
         leader_elect: args.leader_elect,
         cluster_cidrs: args.cluster_cidrs,
         cluster_domain: args.cluster_domain,
+        export: args.export.then_some(run::Export { envoy_image: args.envoy_image, xds_listen: args.xds_listen }),
     };
     Ok(run::run(config, shutdown).await?)
 }
@@ -118,6 +129,18 @@ mod tests {
         assert_eq!(args.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(args.cluster_domain, "cluster.local");
         assert!(!args.leader_elect && args.cluster_cidrs.is_empty());
+        assert!(!args.export);
+    }
+
+    #[test]
+    fn an_exporter_has_its_defaults_and_an_importer_has_no_flags_of_one() {
+        let args = parse(&["--export"]).unwrap();
+        assert_eq!(args.envoy_image, "envoyproxy/envoy:v1.39.0");
+        assert_eq!(args.xds_listen.to_string(), "0.0.0.0:18000");
+        for flag in ["--envoy-image=x", "--xds-listen=127.0.0.1:1"] {
+            assert!(parse(&[flag]).unwrap_err().to_string().contains("--export"), "{flag}");
+            assert!(parse(&["--export", flag]).is_ok());
+        }
     }
 
     #[test]

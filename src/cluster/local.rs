@@ -1,5 +1,6 @@
 //! Follows this cluster: what users wrote (links, policies, bindings), what mirrors are made of
-//! (Services, slices of ours, Namespaces) and which ranges are its own (Nodes, ServiceCIDRs).
+//! (Services, slices of ours, Namespaces) and which ranges are its own (Nodes, ServiceCIDRs). An
+//! exporter is followed as an importer would see it too: its Services, their pods and its Nodes.
 //!
 //! Never exits and never takes a failure for a deletion: while a kind cannot be read, what was
 //! known of it stays, and [`LocalHealth`] says what is missing.
@@ -20,13 +21,16 @@ use super::{
     failure,
     follow::{Audience, News, Read, follow},
     text::{MAX_MESSAGE, clean},
-    wire::{ClusterNamespace, LocalNamespaceWire, LocalNodeWire, LocalServiceWire, LocalSliceWire, ServiceRangesWire},
+    wire::{
+        ClusterNamespace, LocalNamespaceWire, LocalNodeWire, LocalServiceWire, LocalSliceWire, OriginWire,
+        RemoteNodeWire, RemoteSliceWire, ServiceRangesWire,
+    },
 };
 use crate::{
     api::{ClusterLink, GatewayBinding, MirrorPolicy, names},
     core::{
-        io::{Change, Input, Local},
-        model::{Key, LocalNode, LocalService, LocalSlice},
+        io::{Change, ExportNews, Input, Local},
+        model::{Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice},
     },
 };
 
@@ -49,11 +53,17 @@ pub enum LocalKind {
     Nodes,
     /// ServiceCIDRs; a cluster older than 1.33 has none.
     ServiceCidrs,
+    /// Services, read as what may be exported.
+    ExportServices,
+    /// EndpointSlices of Services: the pods behind what may be exported.
+    ExportSlices,
+    /// Nodes, read as places where node ports answer.
+    ExportNodes,
 }
 
 impl LocalKind {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
+    /// Those that are always followed.
+    const BASE: [Self; 8] = [
         Self::ClusterLinks,
         Self::MirrorPolicies,
         Self::GatewayBindings,
@@ -63,8 +73,10 @@ impl LocalKind {
         Self::Nodes,
         Self::ServiceCidrs,
     ];
+    /// Those that an exporter needs beside them.
+    const EXPORT: [Self; 3] = [Self::ExportServices, Self::ExportSlices, Self::ExportNodes];
 
-    /// The resource, as RBAC names it.
+    /// The resource, as RBAC names it, and what it is read for where that is not the only reason.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,6 +88,20 @@ impl LocalKind {
             Self::EndpointSlices => "endpointslices.discovery.k8s.io",
             Self::Nodes => "nodes",
             Self::ServiceCidrs => "servicecidrs.networking.k8s.io",
+            Self::ExportServices => "services (to export)",
+            Self::ExportSlices => "endpointslices.discovery.k8s.io (to export)",
+            Self::ExportNodes => "nodes (to export)",
+        }
+    }
+
+    /// What is asked for of the kind.
+    fn config(self) -> Config {
+        match self {
+            Self::EndpointSlices => {
+                Config::default().labels(&format!("{}={}", names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGER))
+            }
+            Self::ExportSlices => Config::default().labels(names::SERVICE_NAME_LABEL),
+            _ => Config::default(),
         }
     }
 
@@ -90,8 +116,8 @@ impl fmt::Display for LocalKind {
     }
 }
 
-/// How well this cluster can be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How well this cluster can be read: each kind that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalHealth(BTreeMap<LocalKind, KindHealth>);
 
 /// How well a kind can be read.
@@ -103,24 +129,32 @@ struct KindHealth {
 }
 
 impl LocalHealth {
+    fn new(export: bool) -> Self {
+        let more = LocalKind::EXPORT.into_iter().filter(|_| export);
+        Self(LocalKind::BASE.into_iter().chain(more).map(|kind| (kind, KindHealth::default())).collect())
+    }
+
+    /// The kinds that are followed.
+    pub fn kinds(&self) -> impl Iterator<Item = LocalKind> {
+        self.0.keys().copied()
+    }
+
     /// Every kind has been listed and is being followed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        LocalKind::ALL
-            .iter()
-            .all(|kind| self.0.get(kind).is_some_and(|health| health.listed && health.failure.is_none()))
+        self.0.values().all(|health| health.listed && health.failure.is_none())
     }
 
     /// What is missing, in words: for `/readyz` and logs.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        LocalKind::ALL.iter().flat_map(|kind| self.problems_of(*kind)).collect()
+        self.kinds().flat_map(|kind| self.problems_of(kind)).collect()
     }
 
     /// What is missing of one kind; nothing while it is followed.
     #[must_use]
     pub fn problems_of(&self, kind: LocalKind) -> Vec<String> {
-        let Some(health) = self.0.get(&kind) else { return vec![format!("{kind} have not been listed yet")] };
+        let Some(health) = self.0.get(&kind) else { return Vec::new() };
         let waiting = (!health.listed && health.failure.is_none() && health.unreadable.is_empty())
             .then(|| format!("{kind} have not been listed yet"));
         let unreadable = health.unreadable.iter().map(|(key, why)| format!("{kind} {key} cannot be understood: {why}"));
@@ -128,42 +162,79 @@ impl LocalHealth {
     }
 }
 
-/// Follows this cluster until `shutdown`, in tasks of its own, one a kind. Gives the state of the
-/// reading, for readiness and logs.
+/// Follows this cluster until `shutdown`, in tasks of its own, one a kind; with `export` also what
+/// an exporter needs. Gives the state of the reading, for readiness and logs.
 #[must_use]
 pub fn watch_all(
     client: Client,
+    export: bool,
     out: mpsc::Sender<Input>,
     shutdown: CancellationToken,
 ) -> watch::Receiver<LocalHealth> {
-    let health = watch::Sender::new(LocalHealth::default());
+    let health = watch::Sender::new(LocalHealth::new(export));
     let told = health.subscribe();
     let watches = Watches { client, out, health, shutdown };
-    watches.objects(LocalKind::ClusterLinks, named::<ClusterLink>, |change| vec![Local::Link(change)]);
-    watches.objects(LocalKind::MirrorPolicies, keyed::<MirrorPolicy>, |change| vec![Local::Policy(change)]);
-    watches.objects(LocalKind::GatewayBindings, named::<GatewayBinding>, |change| vec![Local::Binding(change)]);
-    watches.objects(LocalKind::Namespaces, |o: LocalNamespaceWire| o.into_named().map(ok), namespaces);
-    watches.objects(
-        LocalKind::Services,
-        |o: LocalServiceWire| o.into_model().map(ok::<Key, LocalService>),
-        |change| vec![Local::Service(change)],
-    );
-    watches.objects(
-        LocalKind::EndpointSlices,
-        |o: LocalSliceWire| o.into_model().map(ok::<Key, LocalSlice>),
-        |change| vec![Local::Slice(change)],
-    );
-    watches.objects(
-        LocalKind::Nodes,
-        |o: LocalNodeWire| o.into_named().map(ok::<String, LocalNode>),
-        |change| vec![Local::Node(change)],
-    );
-    watches.objects(
-        LocalKind::ServiceCidrs,
-        |o: ServiceRangesWire| o.into_named().map(|(name, ranges)| (name, Ok(ranges.0))),
-        |change| vec![Local::ServiceCidr(change)],
-    );
+    watches.base();
+    if export {
+        watches.export();
+    }
     told
+}
+
+impl Watches {
+    fn base(&self) {
+        self.objects(LocalKind::ClusterLinks, named::<ClusterLink>, |change| vec![Local::Link(change)]);
+        self.objects(LocalKind::MirrorPolicies, keyed::<MirrorPolicy>, |change| vec![Local::Policy(change)]);
+        self.objects(LocalKind::GatewayBindings, named::<GatewayBinding>, |change| vec![Local::Binding(change)]);
+        self.objects(LocalKind::Namespaces, |o: LocalNamespaceWire| o.into_named().map(ok), namespaces);
+        self.objects(
+            LocalKind::Services,
+            |o: LocalServiceWire| o.into_model().map(ok::<Key, LocalService>),
+            |change| vec![Local::Service(change)],
+        );
+        self.objects(
+            LocalKind::EndpointSlices,
+            |o: LocalSliceWire| o.into_model().map(ok::<Key, LocalSlice>),
+            |change| vec![Local::Slice(change)],
+        );
+        self.objects(
+            LocalKind::Nodes,
+            |o: LocalNodeWire| o.into_named().map(ok::<String, LocalNode>),
+            |change| vec![Local::Node(change)],
+        );
+        self.objects(
+            LocalKind::ServiceCidrs,
+            |o: ServiceRangesWire| o.into_named().map(|(name, ranges)| (name, Ok(ranges.0))),
+            |change| vec![Local::ServiceCidr(change)],
+        );
+    }
+
+    fn export(&self) {
+        self.objects(
+            LocalKind::ExportServices,
+            |o: OriginWire| o.into_model().map(ok::<Key, Origin>),
+            |change| vec![ExportNews::Service(change)],
+        );
+        self.objects(
+            LocalKind::ExportSlices,
+            |o: RemoteSliceWire| o.into_model().map(ok::<Key, Option<RemoteSlice>>),
+            |change| vec![ExportNews::Slice(of_use(change))],
+        );
+        self.objects(
+            LocalKind::ExportNodes,
+            |o: RemoteNodeWire| o.into_named().map(ok::<String, RemoteNode>),
+            |change| vec![ExportNews::Node(change)],
+        );
+    }
+}
+
+/// A slice that says nothing of use is none.
+fn of_use(change: Change<Key, Option<RemoteSlice>>) -> Change<Key, RemoteSlice> {
+    match change {
+        Change::Set(key, Some(slice)) => Change::Set(key, slice),
+        Change::Set(key, None) | Change::Gone(key) => Change::Gone(key),
+        Change::All(all) => Change::All(all.into_iter().filter_map(|(key, slice)| Some((key, slice?))).collect()),
+    }
 }
 
 fn ok<K, V>((key, value): (K, V)) -> (K, Result<V, String>) {
@@ -248,34 +319,29 @@ struct Watches {
 }
 
 impl Watches {
-    fn objects<W, K, V>(&self, kind: LocalKind, read: Read<W, K, V>, tell: fn(Change<K, V>) -> Vec<Local>)
+    fn objects<W, K, V, N>(&self, kind: LocalKind, read: Read<W, K, V>, tell: fn(Change<K, V>) -> Vec<N>)
     where
         W: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
         K: Ord + Clone + Debug + fmt::Display + Send + 'static,
         V: Send + 'static,
+        N: Into<Input> + Send + 'static,
     {
-        let config = match kind {
-            LocalKind::EndpointSlices => {
-                Config::default().labels(&format!("{}={}", names::SLICE_MANAGED_BY_LABEL, names::SLICE_MANAGER))
-            }
-            _ => Config::default(),
-        };
         let audience = Engine { kind, tell, out: self.out.clone(), health: self.health.clone() };
-        let following = follow(Api::<W>::all(self.client.clone()), config, read, audience);
+        let following = follow(Api::<W>::all(self.client.clone()), kind.config(), read, audience);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { shutdown.run_until_cancelled(following).await });
     }
 }
 
 /// Hands news on to the engine, and the state of the reading to whom it concerns.
-struct Engine<K: Ord, V> {
+struct Engine<K: Ord, V, N> {
     kind: LocalKind,
-    tell: fn(Change<K, V>) -> Vec<Local>,
+    tell: fn(Change<K, V>) -> Vec<N>,
     out: mpsc::Sender<Input>,
     health: watch::Sender<LocalHealth>,
 }
 
-impl<K: Ord + fmt::Display + Send, V: Send> Audience<K, V> for Engine<K, V> {
+impl<K: Ord + fmt::Display + Send, V: Send, N: Into<Input> + Send> Audience<K, V> for Engine<K, V, N> {
     async fn hear(&mut self, news: News<K, V>) {
         match news {
             News::Change(change) => {
@@ -304,11 +370,11 @@ impl<K: Ord + fmt::Display + Send, V: Send> Audience<K, V> for Engine<K, V> {
     }
 }
 
-impl<K: Ord, V> Engine<K, V> {
+impl<K: Ord, V, N: Into<Input>> Engine<K, V, N> {
     async fn tell_engine(&self, change: Change<K, V>) {
-        for local in (self.tell)(change) {
+        for news in (self.tell)(change) {
             // The engine only stops listening at shutdown.
-            let _ = self.out.send(Input::Local(local)).await;
+            let _ = self.out.send(news.into()).await;
         }
     }
 

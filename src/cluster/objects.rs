@@ -5,6 +5,8 @@
 //! A kind is said not to be served only by discovery itself; every other failure leaves what was
 //! known, is told, and is tried again. Never decides which kinds matter, and never exits for one.
 
+mod discovery;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -20,10 +22,11 @@ use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::discovery::{Discovery, Served};
 use super::{
     backoff::Backoff,
     failure,
@@ -39,8 +42,8 @@ use crate::{
     },
 };
 
-/// How long one question to discovery may take.
-const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between two looks whether a kind that is not served has come.
+const LOOK: Duration = Duration::from_secs(8);
 /// While a kind is read in another version than the preferred one: time between two looks whether
 /// the cluster serves a better one by now.
 const RECHECK: Duration = Duration::from_secs(60);
@@ -92,6 +95,8 @@ pub struct Objects {
 #[derive(Clone)]
 struct Shared {
     client: Client,
+    discovery: Discovery,
+    start: Instant,
     namespace: String,
     out: mpsc::Sender<Input>,
     health: watch::Sender<ObjectsHealth>,
@@ -115,7 +120,8 @@ impl Objects {
     pub fn new(client: Client, namespace: &str, out: mpsc::Sender<Input>) -> (Self, watch::Receiver<ObjectsHealth>) {
         let health = watch::Sender::new(ObjectsHealth::default());
         let told = health.subscribe();
-        let shared = Shared { client, namespace: namespace.to_owned(), out, health };
+        let discovery = Discovery::new(client.clone());
+        let shared = Shared { client, discovery, start: Instant::now(), namespace: namespace.to_owned(), out, health };
         (Self { shared, following: BTreeMap::new() }, told)
     }
 
@@ -163,15 +169,12 @@ impl Shared {
         // The engine only stops listening at shutdown.
         let _ = self.out.send(Input::Export(ExportNews::Objects(kind, news))).await;
     }
-}
 
-/// How a kind is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Served {
-    /// Index in [`Kind::versions`].
-    preference: usize,
-    version: &'static str,
-    namespaced: bool,
+    /// Waits until all kinds that are not served are asked for again, together.
+    async fn next_look(&self) {
+        let looks = self.start.elapsed().as_secs() / LOOK.as_secs() + 1;
+        tokio::time::sleep_until(self.start + Duration::from_secs(looks * LOOK.as_secs())).await;
+    }
 }
 
 /// Follows one kind.
@@ -187,39 +190,21 @@ impl Follower {
     async fn follow(mut self) {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
-            let asked = match self.served().await {
+            let error = match self.shared.discovery.served(self.kind).await {
                 Ok(Some(served)) => match self.follow_version(served, &mut backoff).await {
-                    Some(error) => self.failed(&error).await,
+                    Some(error) => error,
                     None => continue,
                 },
-                Ok(None) => self.not_served().await,
-                Err(error) => self.failed(&error).await,
+                Ok(None) => {
+                    self.not_served().await;
+                    self.shared.next_look().await;
+                    continue;
+                }
+                Err(error) => error,
             };
+            let asked = self.failed(&error).await;
             sleep(backoff.next(asked)).await;
         }
-    }
-
-    /// The first of the versions that we understand which the cluster serves, by discovery.
-    async fn served(&self) -> Result<Option<Served>, watcher::Error> {
-        let Kind { group, kind, plural, versions, .. } = self.kind;
-        for (preference, version) in versions.iter().copied().enumerate() {
-            let ask = async {
-                match group {
-                    "" => self.shared.client.list_core_api_resources(version).await,
-                    group => self.shared.client.list_api_group_resources(&format!("{group}/{version}")).await,
-                }
-            };
-            let resources = match timeout(DISCOVERY_DEADLINE, ask).await {
-                Ok(Ok(list)) => list.resources,
-                Ok(Err(kube::Error::Api(status))) if status.code == 404 => continue,
-                Ok(Err(error)) => return Err(watcher::Error::InitialListFailed(error)),
-                Err(late) => return Err(watcher::Error::InitialListFailed(kube::Error::Service(late.into()))),
-            };
-            if let Some(found) = resources.iter().find(|found| found.name == plural && found.kind == kind) {
-                return Ok(Some(Served { preference, version, namespaced: found.namespaced }));
-            }
-        }
-        Ok(None)
     }
 
     /// Follows the kind in a version until that fails, or until (none) a better one is served.
@@ -232,35 +217,19 @@ impl Follower {
             false => Api::all_with(shared.client, &resource),
         };
         let config = selector(kind).map_or_else(Config::default, |selector| Config::default().labels(&selector));
-        let looker = Self { kind, shared: self.shared.clone(), failures: 0 };
+        let superseded = superseded(shared.discovery, kind, served);
         let mut audience = Versioned { version: served.version, follower: self };
         tokio::select! {
             error = follow_once(api, config, read, &mut audience, backoff) => Some(error),
-            () = looker.superseded(served) => None,
+            () = superseded => None,
         }
     }
 
-    /// Waits until the cluster serves a version that is preferred to this one.
-    async fn superseded(&self, served: Served) {
-        if served.preference == 0 {
-            std::future::pending::<()>().await;
-        }
-        loop {
-            sleep(RECHECK).await;
-            if let Ok(Some(found)) = self.served().await
-                && found.preference < served.preference
-            {
-                return;
-            }
-        }
-    }
-
-    async fn not_served(&mut self) -> Option<Duration> {
+    async fn not_served(&mut self) {
         self.failures = 0;
         if self.note(Reading::NotServed) {
             self.shared.tell(self.kind, KindNews::NotServed).await;
         }
-        None
     }
 
     /// Notes a failure; the deciding side is told of one that lasts, and of a refusal at once.
@@ -298,6 +267,21 @@ impl Follower {
             health.0.insert(kind, reading);
             true
         })
+    }
+}
+
+/// Waits until the cluster serves a version that is preferred to this one.
+async fn superseded(discovery: Discovery, kind: Kind, served: Served) {
+    if served.preference == 0 {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        sleep(RECHECK).await;
+        if let Ok(Some(found)) = discovery.served(kind).await
+            && found.preference < served.preference
+        {
+            return;
+        }
     }
 }
 

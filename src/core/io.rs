@@ -61,6 +61,18 @@ pub enum Input {
     Tick,
 }
 
+impl From<Local> for Input {
+    fn from(local: Local) -> Self {
+        Self::Local(local)
+    }
+}
+
+impl From<ExportNews> for Input {
+    fn from(news: ExportNews) -> Self {
+        Self::Export(news)
+    }
+}
+
 /// What the exporter's side is told of this cluster.
 #[derive(Clone, Debug)]
 pub enum ExportNews {
@@ -363,7 +375,7 @@ pub enum Written {
     Slice(LocalSlice),
     /// A status was written; the object's resourceVersion now.
     Status(String),
-    /// The object as the API server has it now.
+    /// The object as the API server has it now, as [`ExportNews::Objects`] tells it.
     Object(Box<serde_json::Value>),
     /// The object is gone, or is on its way out.
     Deleted,

@@ -16,6 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::exporting::Exporting;
 use crate::{
     apply::{events::Reporter, writer::Writer},
     cluster::sessions::Sessions,
@@ -56,6 +57,8 @@ pub(super) struct Hands {
     pub(super) sessions: Arc<Sessions>,
     /// The hostnames to keep resolved.
     pub(super) hosts: watch::Sender<Vec<String>>,
+    /// Does what an exporter needs beside them; none in a controller that only imports.
+    pub(super) exporting: Option<Exporting>,
     /// Tells users.
     pub(super) reporter: Reporter,
     /// Counts what has landed.
@@ -69,7 +72,8 @@ impl Hands {
             Output::Session { link, task } => self.sessions.apply(link, task),
             Output::Resolve(hosts) => drop(self.hosts.send_replace(hosts)),
             Output::Event(event) => self.reporter.report(event),
-            Output::Follow(_) | Output::Envoys { .. } => {}
+            Output::Follow(kinds) => self.exporting.iter().for_each(|exporting| exporting.follow(&kinds)),
+            Output::Envoys { .. } => {}
             Output::Propagated(took) => self.metrics.propagated(took),
         }
     }

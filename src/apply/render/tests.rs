@@ -1,7 +1,10 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::core::model::{Family, Protocol, Readiness, SliceBody};
+use crate::core::{
+    export::object::{Kind, LEASE, OWN_SERVICE, kind},
+    model::{Family, Protocol, Readiness, SliceBody},
+};
 
 fn key() -> Key {
     Key::new("shop", "books-east")
@@ -312,4 +315,80 @@ fn a09_no_write_ever_blocks_a_deletion_or_selects_pods() {
             assert!(!text.contains(never), "{never} in {text}");
         }
     }
+}
+
+const ROUTE: Kind = kind("gateway.networking.k8s.io", "TCPRoute", "tcproutes", &["v1", "v1alpha2"]);
+
+fn id(kind: Kind) -> ObjectId {
+    ObjectId { kind, key: Key::new("heliostat-system", "x") }
+}
+
+fn fields(value: Value) -> Box<Map<String, Value>> {
+    Box::new(value.as_object().unwrap().clone())
+}
+
+#[test]
+fn an_object_is_made_in_the_version_that_is_served() {
+    let whole = || fields(json!({"metadata": {"name": "x", "namespace": "heliostat-system"}, "spec": {"a": 1}}));
+    let body = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x", "namespace": "heliostat-system"}, "spec": {"a": 1}});
+    for (kind, version, path, api_version) in [
+        (OWN_SERVICE, "v1", "/api/v1/namespaces/heliostat-system/services", "v1"),
+        (LEASE, "v1", "/apis/coordination.k8s.io/v1/namespaces/heliostat-system/leases", "coordination.k8s.io/v1"),
+        (
+            ROUTE,
+            "v1alpha2",
+            "/apis/gateway.networking.k8s.io/v1alpha2/namespaces/heliostat-system/tcproutes",
+            "gateway.networking.k8s.io/v1alpha2",
+        ),
+    ] {
+        let op = WriteOp::CreateObject(id(kind), version.into(), whole());
+        assert_sent(&op, "POST", &format!("{path}?fieldManager=heliostat"), JSON, body(api_version, kind.kind));
+    }
+}
+
+#[test]
+fn a_change_or_deletion_of_an_object_hits_only_the_observed_version() {
+    let path = "/apis/gateway.networking.k8s.io/v1/namespaces/heliostat-system/tcproutes/x";
+    let change = fields(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"gone": null}}));
+    assert_sent(
+        &WriteOp::PatchObject(id(ROUTE), "v1".into(), at(), change),
+        "PATCH",
+        &format!("{path}?fieldManager=heliostat"),
+        MERGE,
+        json!({"metadata": {"uid": "u1", "resourceVersion": "42", "labels": {"a": "b"}}, "spec": {"gone": null}}),
+    );
+    let bare = WriteOp::PatchObject(id(LEASE), "v1".into(), at(), fields(json!({"spec": {"renewTime": "t"}})));
+    assert_eq!(sent(&bare).3["metadata"], json!({"uid": "u1", "resourceVersion": "42"}));
+    assert_sent(
+        &WriteOp::DeleteObject(id(ROUTE), "v1".into(), at()),
+        "DELETE",
+        path,
+        JSON,
+        json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": "u1", "resourceVersion": "42"},
+            "propagationPolicy": "Background",
+        }),
+    );
+}
+
+#[test]
+fn an_object_of_cluster_scope_has_no_namespace_in_its_path() {
+    let id = ObjectId { kind: kind("example.com", "Thing", "things", &["v1"]), key: Key::new("", "x") };
+    let paths = [
+        render(&WriteOp::CreateObject(id.clone(), "v1".into(), fields(json!({})))).path,
+        render(&WriteOp::DeleteObject(id, "v1".into(), at())).path,
+    ];
+    assert_eq!(paths, ["/apis/example.com/v1/things", "/apis/example.com/v1/things/x"]);
+}
+
+#[test]
+fn a_write_of_an_object_is_counted_by_its_kind_alone() {
+    let ops = [
+        WriteOp::CreateObject(id(ROUTE), "v1".into(), fields(json!({}))),
+        WriteOp::PatchObject(id(ROUTE), "v1alpha2".into(), at(), fields(json!({}))),
+        WriteOp::DeleteObject(id(ROUTE), "v1".into(), at()),
+    ];
+    assert!(ops.iter().all(|op| render(op).resource == "tcproutes"));
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     apply::fake::{Answer, Asked, Log, server, status},
     core::{
+        export::object::{LEASE, ObjectId},
         io::{At, ServicePatch},
         model::Key,
     },
@@ -67,6 +68,39 @@ async fn a_status_is_answered_with_its_version() {
     writer.begin(Write { id: WriteId(1), op: WriteOp::LinkStatus("east".into(), at(), Box::default()) });
     let (_, result) = answer(&mut writer).await;
     assert!(matches!(&result, Ok(Written::Status(version)) if version == "9"), "{result:?}");
+}
+
+#[tokio::test]
+async fn an_object_is_answered_as_a_watch_tells_it() {
+    let (client, _) = server(|_| async {
+        let metadata = json!({"name": "x", "namespace": "a", "resourceVersion": "9", "managedFields": [{}]});
+        (201, json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}))
+    });
+    let (mut writer, _) = writer(client);
+    let id = ObjectId { kind: LEASE, key: Key::new("a", "x") };
+    for op in [
+        WriteOp::CreateObject(id.clone(), "v1".into(), Box::default()),
+        WriteOp::PatchObject(id.clone(), "v1".into(), at(), Box::default()),
+    ] {
+        writer.begin(Write { id: WriteId(1), op });
+        let Ok(Written::Object(object)) = answer(&mut writer).await.1 else { panic!() };
+        assert_eq!(*object, json!({"metadata": {"name": "x", "namespace": "a", "resourceVersion": "9"}, "spec": {}}));
+    }
+}
+
+#[tokio::test]
+async fn g13_a_name_that_somebody_has_is_told_apart_from_other_conflicts() {
+    for (code, reason, kind) in [
+        (409, "AlreadyExists", WriteFailure::AlreadyExists),
+        (409, "Conflict", WriteFailure::Conflict),
+        (404, "NotFound", WriteFailure::NotFound),
+    ] {
+        let (client, _) = server(move |_| async move { status(code, reason) });
+        let (mut writer, _) = writer(client);
+        let id = ObjectId { kind: LEASE, key: Key::new("a", "x") };
+        writer.begin(Write { id: WriteId(1), op: WriteOp::CreateObject(id, "v1".into(), Box::default()) });
+        assert_eq!(answer(&mut writer).await.1.unwrap_err().kind, kind);
+    }
 }
 
 #[tokio::test]

@@ -13,9 +13,13 @@ struct Rig {
 }
 
 fn rig(fake: Fake) -> Rig {
+    rig_of(fake, false)
+}
+
+fn rig_of(fake: Fake, export: bool) -> Rig {
     let (out, inputs) = mpsc::channel(64);
     let shutdown = CancellationToken::new();
-    let health = watch_all(fake.client(), out, shutdown.clone());
+    let health = watch_all(fake.client(), export, out, shutdown.clone());
     Rig { fake, inputs, health, _shutdown: shutdown.drop_guard() }
 }
 
@@ -29,6 +33,21 @@ impl Rig {
                 other => panic!("{other:?}"),
             }
         }
+        heard
+    }
+
+    /// What is said to the exporter's side, until nothing is said for a while.
+    async fn export(&mut self) -> Vec<String> {
+        let mut heard = Vec::new();
+        while let Ok(Some(input)) = tokio::time::timeout(Duration::from_secs(5), self.inputs.recv()).await {
+            heard.extend(match &input {
+                Input::Export(ExportNews::Service(change)) => Some(format!("service {}", brief(change))),
+                Input::Export(ExportNews::Slice(change)) => Some(format!("slice {}", brief(change))),
+                Input::Export(ExportNews::Node(change)) => Some(format!("node {}", brief(change))),
+                _ => None,
+            });
+        }
+        heard.sort();
         heard
     }
 
@@ -158,4 +177,51 @@ async fn an_object_that_cannot_be_understood_is_not_taken_for_a_deleted_one() {
     rig.fake.expire("clusterlinks");
     assert_eq!(links(rig.heard().await), ["all east west"]);
     assert!(rig.health.borrow().is_ready());
+}
+
+fn slice_of(service: Option<&str>) -> Value {
+    let labels = service.map_or_else(|| json!({}), |name| json!({names::SERVICE_NAME_LABEL: name}));
+    json!({"metadata": {"labels": labels}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_is_followed_as_an_importer_would_see_it() {
+    let fake = Fake::new("u");
+    fake.put("services", "shop", "books", json!({"spec": {"ports": [{"port": 80}]}}));
+    fake.put("endpointslices", "shop", "books-1", slice_of(Some("books")));
+    fake.put("endpointslices", "shop", "nobodys", slice_of(None));
+    fake.put("nodes", "", "n1", json!({}));
+    let mut rig = rig_of(fake, true);
+    assert_eq!(rig.export().await, ["node all n1", "service all shop/books", "slice all shop/books-1"]);
+    assert!(rig.health.borrow().is_ready(), "{:?}", rig.health.borrow().problems());
+    assert_eq!(rig.health.borrow().kinds().count(), 11);
+    let pods =
+        |uri: &String| uri.contains("endpointslices") && uri.contains("labelSelector=kubernetes.io%2Fservice-name&");
+    assert!(rig.fake.requests().iter().any(pods), "{:?}", rig.fake.requests());
+
+    rig.fake.put("endpointslices", "shop", "books-1", slice_of(None));
+    rig.fake.remove("nodes", "", "n1");
+    assert_eq!(rig.export().await, ["node gone n1", "slice gone shop/books-1"]);
+
+    // l12
+    rig.fake.fault("nodes", 403);
+    rig.fake.break_watches("nodes");
+    assert!(rig.export().await.is_empty());
+    let problems = rig.health.borrow().problems();
+    assert!(problems.iter().any(|p| p.starts_with("nodes (to export) cannot be read: 403")), "{problems:?}");
+    assert!(!rig.health.borrow().is_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_importer_alone_follows_nothing_of_an_exporter() {
+    let fake = Fake::new("u");
+    fake.put("services", "shop", "books", json!({}));
+    let mut rig = rig(fake);
+    assert!(rig.export().await.is_empty());
+    assert_eq!(
+        (rig.fake.watches("services"), rig.fake.watches("endpointslices"), rig.fake.watches("nodes")),
+        (1, 1, 1)
+    );
+    assert!(rig.health.borrow().is_ready());
+    assert_eq!(rig.health.borrow().kinds().count(), 8);
 }

@@ -32,7 +32,7 @@ impl Rig {
     /// What is said until nothing is said for half a minute, longer than any wait.
     async fn heard(&mut self) -> Vec<String> {
         let mut heard = Vec::new();
-        while let Ok(Some(input)) = timeout(Duration::from_secs(30), self.inputs.recv()).await {
+        while let Ok(Some(input)) = tokio::time::timeout(Duration::from_secs(30), self.inputs.recv()).await {
             let Input::Export(ExportNews::Objects(kind, news)) = input else { panic!("{input:?}") };
             heard.push(format!("{} {}", kind.plural, brief(&news)));
         }
@@ -103,10 +103,22 @@ async fn g09_a_kind_that_is_not_served_is_said_so_and_noticed_when_it_comes() {
     assert!(rig.heard().await.is_empty(), "the group alone is not the kind");
     rig.fake.put("tcproutes", "shop", "a", json!({}));
     rig.fake.serve(V1, SERVED);
-    let came = tokio::time::Instant::now();
+    let came = Instant::now();
     let Some(Input::Export(ExportNews::Objects(_, news))) = rig.inputs.recv().await else { panic!() };
     assert_eq!(brief(&news), "v1: shop/a");
     assert!(came.elapsed() <= LONGEST_DELAY, "paused time: {:?}", came.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_of_one_group_that_are_not_served_are_asked_for_together() {
+    let group = "gateway.networking.k8s.io";
+    let kinds = [("A", "as"), ("B", "bs"), ("C", "cs")].map(|(name, plural)| kind(group, name, plural, &["v1"]));
+    let mut rig = rig(Fake::new("u"), &kinds);
+    assert_eq!(rig.heard().await.len(), 3);
+    let before = rig.fake.requests().len();
+    sleep(100 * LOOK).await;
+    let asked = rig.fake.requests().len() - before;
+    assert!((90..=101).contains(&asked), "{asked} questions");
 }
 
 #[tokio::test(start_paused = true)]

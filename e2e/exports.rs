@@ -190,7 +190,9 @@ impl Exports {
         self.bindings().delete(&self.case.name).await;
         wait(&format!("{}: nothing is published", self.case.name), SOON, || async {
             let all = self.published().all().await;
-            let ours = |s: &&Value| s["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == "gateway.heliostat.dev";
+            let ours = |s: &&Value| {
+                s["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] == "gateway.heliostat.dev"
+            };
             let left = all.values().filter(ours).count();
             same(left, &0)
         })

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod cli;
 pub mod cluster;
 pub mod core;
+pub mod gateway;
 pub mod metrics;
 pub mod run;
 pub mod serve;

@@ -51,7 +51,7 @@ impl Provider for Plain {
             ports: Supply { protocols: [Protocol::Tcp].into(), ..Supply::default() },
             listeners: vec![80],
             unwell: None,
-            identity_name: None,
+            tls_identity: None,
             confirms: true,
         })
     }
@@ -78,7 +78,7 @@ impl Provider for Plain {
         let name = Key::new(id.service.namespace.clone(), format!("{}-{}", id.service.name, id.port));
         match around.objects.get(ROUTE, &name) {
             Some(route) if route["status"]["programmed"] == true => Programmed::Yes,
-            Some(route) if route["status"]["programmed"] == "unknown" => Programmed::Unknown("nobody tells".into()),
+            Some(route) if route["status"]["programmed"] == "unknown" => Programmed::Before("nobody tells".into()),
             _ => Programmed::Pending("the gateway has not confirmed it".into(), None),
         }
     }

@@ -606,7 +606,7 @@ impl<'a> One<'a, '_> {
                         let outside = OutsidePort { port, number: *number };
                         match self.provider.programmed(plan, id, &around) {
                             Programmed::Yes => carried.push(outside),
-                            Programmed::Unknown(_) if was == Some(*number) => carried.push(outside),
+                            Programmed::Before(_) if was == Some(*number) => carried.push(outside),
                             Programmed::Pending(why, until) => {
                                 waits += 1;
                                 let goes_on = was == Some(*number) && self.is_recent(std::iter::once(id), GRACE);
@@ -614,7 +614,7 @@ impl<'a> One<'a, '_> {
                                 self.wake(until);
                                 if goes_on { carried.push(outside) } else { kept.push((was, outside)) }
                             }
-                            Programmed::Unknown(why) => {
+                            Programmed::Before(why) => {
                                 waits += 1;
                                 wait(why, report);
                             }
@@ -648,7 +648,7 @@ impl<'a> One<'a, '_> {
                 ports: carried,
                 hostnames: &service.hostnames,
                 ready: carries && self.view.known.is_ready(service.key, service.origin),
-                identity: gateway.identity_name.as_deref(),
+                identity: gateway.tls_identity.as_deref(),
             };
             slices.extend(publish::slices(self.binding, addresses, &what));
         }

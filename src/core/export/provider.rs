@@ -126,10 +126,10 @@ pub struct Gateway {
     pub listeners: Vec<u16>,
     /// Why it has no address, or is not programmed, in words; existing exports go on.
     pub unwell: Option<Refusal>,
-    /// Linkerd: its TLS identity.
-    pub identity_name: Option<String>,
     /// It tells whether a route is programmed; otherwise the status says so.
     pub confirms: bool,
+    /// Linkerd: its TLS identity, which importers are told.
+    pub tls_identity: Option<String>,
 }
 
 /// Which outside ports of a gateway may be given to routes.
@@ -170,12 +170,14 @@ pub struct Rendered {
 pub enum Programmed {
     /// It does.
     Yes,
+    /// It did; since then an object changed that the route may share with others, such as a set of
+    /// listeners that got one more, or the gateway's words are not heard at the moment. In words, what
+    /// is waited for. What is published stays as it is; nothing is published anew.
+    Before(String),
     /// Not yet; in words, what is waited for. Until then, if that is known.
     Pending(String, Option<Timestamp>),
     /// It refuses to.
     No(Refusal),
-    /// That cannot be told at present: what was published stays as it is.
-    Unknown(String),
 }
 
 /// A make of gateway: one file each in `src/gateway/`.

@@ -1,0 +1,68 @@
+//! Providers: what each make of gateway is told, and how what it says is read; one file a make. They
+//! only compute, like `core`: which Services go out, by which port and when that is published is
+//! decided there.
+
+mod envoy;
+mod object;
+
+use crate::{
+    api::{
+        Reason,
+        binding::{self, Export, Routing},
+    },
+    core::{
+        export::{
+            object::Kind,
+            provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, RouteId, Surroundings},
+        },
+        select::Refusal,
+    },
+};
+
+/// The provider of a binding.
+#[must_use]
+pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
+    let binding::Provider { gateway_api: _, traefik: _, emissary: _, gloo: _, envoy, linkerd: _ } = &export.provider;
+    match envoy {
+        Some(provider) if routing != Routing::Linkerd => Box::new(envoy::Envoy::new(binding, routing, provider)),
+        _ => Box::new(Nothing),
+    }
+}
+
+/// Every kind of object that some provider makes or reads.
+#[must_use]
+pub fn kinds() -> Vec<Kind> {
+    envoy::KINDS.to_vec()
+}
+
+/// In the place of a provider that this version does not know, or not with this routing: the schema
+/// lets none through.
+#[derive(Debug)]
+struct Nothing;
+
+impl Nothing {
+    fn refusal() -> Refusal {
+        let why = "spec.export.provider names no provider that this version knows for spec.routing; \
+                   name exactly one of gatewayAPI, traefik, emissary, gloo, envoy and linkerd";
+        Refusal::new(Reason::UnsupportedValue, why)
+    }
+}
+
+impl Provider for Nothing {
+    fn kinds(&self) -> Vec<Kind> {
+        Vec::new()
+    }
+
+    fn gateway(&self, _: &Surroundings<'_>) -> Result<Gateway, Refusal> {
+        Err(Self::refusal())
+    }
+
+    fn render(&self, plan: &ExportPlan, _: &Surroundings<'_>) -> Rendered {
+        let refused = plan.routes.keys().map(|route| (route.clone(), Self::refusal())).collect();
+        Rendered { refused, ..Rendered::default() }
+    }
+
+    fn programmed(&self, _: &ExportPlan, _: &RouteId, _: &Surroundings<'_>) -> Programmed {
+        Programmed::No(Self::refusal())
+    }
+}

@@ -46,7 +46,7 @@ image-by-cargo: build
 
 ##@ Try
 .PHONY: demo
-demo: ## A Service of one real cluster, called by name from a pod of another; leaves both up
+demo: ## A Service of one real cluster, called by name from a pod of another; leaves both up. GATEWAY=envoy, envoy-gateway, traefik or nodeport
 	e2e/demo
 
 .PHONY: clean-demo

@@ -14,18 +14,22 @@ use heliostat::{
     },
     core::{
         engine::{Engine, Settings},
+        envoy::{EnvoyConfig, EnvoyPort, EnvoyRouting, EnvoyState},
         export::{
             exporter::ExportSettings,
-            object::{self, Kind, KindNews, LEASE, Object, ObjectId, Owner, PUBLISHED_SLICE},
+            object::{
+                self, Kind, KindNews, LEASE, OWN_DEPLOYMENT, OWN_SERVICE, Object, ObjectId, Owner, PUBLISHED_SLICE,
+            },
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, RouteId, Supply, Surroundings},
         },
         io::{Change, ExportNews, Input, Local, Output, WriteError, WriteFailure, WriteOp, Written},
         model::{
-            AddressType, Family, Key, LocalNamespace, Origin, OriginPort, OriginType, Protocol, Readiness,
+            AddressType, Family, Ingress, Key, LocalNamespace, Origin, OriginPort, OriginType, Protocol, Readiness,
             RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole,
         },
         select::Refusal,
     },
+    gateway,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -84,8 +88,11 @@ impl Provider for Plain {
     }
 }
 
-fn plain(_: &str, _: Routing, _: &Export) -> Box<dyn Provider> {
-    Box::new(Plain)
+fn plain(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
+    match export.provider.envoy {
+        Some(_) => gateway::provider(binding, routing, export),
+        None => Box::new(Plain),
+    }
 }
 
 /// What the API server has, the engine, and a clock.
@@ -104,6 +111,9 @@ struct Cluster {
     /// Writes are carried out as long as this lasts; then the process dies.
     budget: usize,
     dead: bool,
+    /// What Heliostat's own Envoys were told last, and whether they hear and answer.
+    envoys: Option<EnvoyConfig>,
+    connected: bool,
 }
 
 fn spec(export: Value) -> Value {
@@ -165,7 +175,11 @@ fn engine() -> Engine {
         cluster_domain: "cluster.local".into(),
         cluster_cidrs: vec![],
         writes_in_flight: 8,
-        export: Some(ExportSettings { providers: plain, kinds: vec![ROUTE, GATEWAY], envoy_image: "envoy".into() }),
+        export: Some(ExportSettings {
+            providers: plain,
+            kinds: [vec![ROUTE, GATEWAY], gateway::kinds()].concat(),
+            envoy_image: "envoy".into(),
+        }),
     })
 }
 
@@ -192,7 +206,19 @@ impl Cluster {
             prompt: true,
             budget: usize::MAX,
             dead: false,
+            envoys: None,
+            connected: true,
         }
+    }
+
+    /// Binding `public` through Heliostat's own gateway, Service shop/books with ready pods.
+    fn own(export: Value) -> Self {
+        let mut cluster = Self::empty();
+        let mut spec = spec(export);
+        spec["export"]["provider"] = json!({"envoy": {}});
+        cluster.bindings.insert("public".into(), binding("public", spec));
+        cluster.export("books", &[("http", 80), ("grpc", 9090)]);
+        cluster
     }
 
     fn gateway(&mut self, addresses: &[&str]) {
@@ -245,7 +271,7 @@ impl Cluster {
             Input::Export(ExportNews::Service(Change::All(self.services.clone()))),
             Input::Export(ExportNews::Slice(Change::All(self.slices.clone()))),
         ];
-        for kind in [ROUTE, GATEWAY, LEASE, PUBLISHED_SLICE] {
+        for kind in [vec![ROUTE, GATEWAY, LEASE, PUBLISHED_SLICE], gateway::kinds()].concat() {
             let of_kind = self.objects.iter().filter(|(id, _)| id.kind == kind);
             let all = of_kind.map(|(id, value)| (id.key.clone(), value.clone())).collect();
             inputs.push(Input::Export(ExportNews::Objects(kind, KindNews::Listed("v1".into(), all))));
@@ -278,14 +304,54 @@ impl Cluster {
                 },
             };
             for output in self.engine.handle(input, self.now) {
-                if let Output::Write(write) = output {
-                    let (result, news) = self.write(&write.op);
-                    queue.extend(news);
-                    queue.push_back(Input::Written { id: write.id, result });
+                match output {
+                    Output::Write(write) => {
+                        let (result, news) = self.write(&write.op);
+                        queue.extend(news);
+                        queue.push_back(Input::Written { id: write.id, result });
+                    }
+                    Output::Envoys { config, .. } => {
+                        self.envoys = config;
+                        queue.extend(self.acknowledged());
+                    }
+                    _ => {}
                 }
             }
         }
         panic!("it never comes to rest: {:?}", self.log.iter().rev().take(10).collect::<Vec<_>>());
+    }
+
+    /// What Envoys say that do at once what they are told.
+    fn acknowledged(&self) -> Option<Input> {
+        let config = self.envoys.as_ref().filter(|_| self.connected)?;
+        let binding = "public".to_owned();
+        let serving = config.ports.clone();
+        let state = EnvoyState { binding, connected: 1, serving, refused: BTreeMap::new() };
+        Some(Input::Export(ExportNews::Envoy(state)))
+    }
+
+    /// A Service of ours has a load balancer and ready pods as soon as it is there.
+    fn balanced(&mut self, id: &ObjectId) -> Vec<Input> {
+        if id.kind != OWN_SERVICE {
+            return vec![];
+        }
+        if !self.objects.contains_key(id) {
+            self.services.remove(&id.key);
+            return vec![Input::Export(ExportNews::Service(Change::Gone(id.key.clone())))];
+        }
+        let ours = Origin {
+            kind: OriginType::LoadBalancer,
+            labels: map(&[("app.kubernetes.io/managed-by", "heliostat")]),
+            ingress: vec![Ingress::Ip("10.9.9.20".into())],
+            ..service(&id.key.name, &[("tcp", 1)])
+        };
+        self.services.insert(id.key.clone(), ours.clone());
+        let slice = Key::new(id.key.namespace.clone(), format!("{}-abc", id.key.name));
+        self.slices.insert(slice.clone(), pods(&id.key.name, &["10.244.0.99"]));
+        vec![
+            Input::Export(ExportNews::Service(Change::Set(id.key.clone(), ours))),
+            Input::Export(ExportNews::Slice(Change::Set(slice.clone(), self.slices[&slice].clone()))),
+        ]
     }
 
     /// Lets time pass.
@@ -338,7 +404,9 @@ impl Cluster {
         let object = self.objects.get(id).cloned();
         let news = news.unwrap_or_else(|| KindNews::Set(id.key.clone(), object.clone().unwrap()));
         let answer = object.map_or(Written::Deleted, |object| Written::Object(Box::new(object)));
-        (Ok(answer), vec![Input::Export(ExportNews::Objects(id.kind, news))])
+        let mut inputs = self.balanced(id);
+        inputs.push(Input::Export(ExportNews::Objects(id.kind, news)));
+        (Ok(answer), inputs)
     }
 
     fn of(&self, kind: Kind) -> Vec<(&Key, &Value)> {
@@ -712,4 +780,74 @@ fn l09_killed_after_any_write_it_ends_the_same_and_makes_nothing_twice() {
         assert_eq!(essence(&cluster), essence(&reference), "after {budget} writes");
         assert_eq!(cluster.log.len(), reference.log.len(), "after {budget} writes: {:?}", cluster.log);
     }
+}
+
+#[test]
+fn g04_our_own_gateway_carries_each_port_and_closes_it_again() {
+    let mut cluster = Cluster::own(json!({}));
+    cluster.start();
+    let ports = cluster.outside_ports("books");
+    assert!(cluster.is_ready("books"));
+    assert_eq!(cluster.published("books").unwrap()["endpoints"][0]["addresses"], json!(["10.9.9.20"]));
+    let config = cluster.envoys.clone().unwrap();
+    let routing = EnvoyRouting::Port { cluster: "shop/books/80/TCP".into() };
+    let http = u16::try_from(ports["http"]).unwrap();
+    assert_eq!(config.ports[&EnvoyPort::Tcp(http)], routing);
+    let backends = &config.clusters["shop/books/80/TCP"].endpoints;
+    assert_eq!(backends.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.244.0.7:8080"]);
+    let of = cluster.of(OWN_SERVICE);
+    let (name, service) = of[0];
+    assert_eq!(name.to_string(), "heliostat-system/heliostat-gateway-public");
+    let open: BTreeSet<u64> =
+        object::list(&service["spec"]["ports"]).iter().map(|p| p["port"].as_u64().unwrap()).collect();
+    assert_eq!(open, ports.values().copied().collect());
+    assert_eq!(cluster.condition("public", "Ready").0, "True");
+
+    cluster.services.get_mut(&key("shop/books")).unwrap().labels.clear();
+    cluster.settle();
+    assert!(cluster.published("books").is_none());
+    assert_eq!(cluster.envoys.clone().unwrap().ports, BTreeMap::new());
+    assert!(cluster.of(OWN_SERVICE).is_empty(), "a Service needs a port");
+    assert_eq!(cluster.of(OWN_DEPLOYMENT).len(), 1);
+}
+
+#[test]
+fn g05_our_own_gateway_stays_as_it_is_when_its_controller_starts_again() {
+    let mut cluster = Cluster::own(json!({}));
+    cluster.start();
+    cluster.told();
+    cluster.connected = false;
+    cluster.start().pass(SignedDuration::from_mins(5));
+    assert_eq!(cluster.told(), Vec::<String>::new(), "no Envoy is back yet");
+    cluster.connected = true;
+    let back = cluster.acknowledged();
+    cluster.feed(back.into_iter().collect());
+    assert_eq!(cluster.told(), Vec::<String>::new());
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn g11_our_own_gateway_answers_only_to_names_of_what_is_exported() {
+    let mut cluster = Cluster::own(json!({"routing": "Host", "clusterName": "east", "hostRewrite": true}));
+    cluster.services.insert(key("shop/secret"), Origin { labels: map(&[]), ..service("secret", &[("http", 80)]) });
+    cluster.start();
+    let config = cluster.envoys.clone().unwrap();
+    let EnvoyRouting::Host { hosts } = &config.ports[&EnvoyPort::Tcp(10_080)] else { panic!("{config:?}") };
+    let names: Vec<&String> = hosts.keys().collect();
+    assert_eq!(names, ["books-east", "books-east.shop", "books-east.shop.svc", "books-east.shop.svc.cluster.local"]);
+    assert_eq!(hosts["books-east"].rewrite.as_deref(), Some("books.shop.svc.cluster.local"));
+    assert_eq!(cluster.outside_ports("books")["http"], 80);
+}
+
+#[test]
+fn a_route_that_every_envoy_refuses_is_not_published_and_says_so() {
+    let mut cluster = Cluster::own(json!({}));
+    cluster.connected = false;
+    cluster.start();
+    let config = cluster.envoys.clone().unwrap();
+    let refused = config.ports.keys().map(|port| (*port, "no such extension".to_owned())).collect();
+    let state = EnvoyState { binding: "public".into(), connected: 1, serving: BTreeMap::new(), refused };
+    cluster.feed(vec![Input::Export(ExportNews::Envoy(state))]);
+    assert!(cluster.published("books").is_none());
+    assert!(cluster.condition("public", "Programmed").2.contains("no such extension"));
 }

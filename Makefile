@@ -106,9 +106,13 @@ crds: ## crds/, from src/api
 	UPDATE_CRDS=1 cargo test --locked --test crds the_files_are_as_generated
 
 .PHONY: install.yaml
-install.yaml: ## config/install.yaml, from crds/ and the rest of config/
-	kubectl=$$(e2e/rig/program kubectl); $$kubectl kustomize config >config/install.yaml.new
-	mv config/install.yaml.new config/install.yaml
+install.yaml: ## config/install.yaml and config/install-exporter.yaml, from crds/ and the rest of config/
+	@mkdir -p dist/exporter
+	printf '%s\n' 'resources: [../../config]' 'components: [../../config/components/exporter]' >dist/exporter/kustomization.yaml
+	kubectl=$$(e2e/rig/program kubectl); \
+	$$kubectl kustomize config >dist/install.yaml; \
+	$$kubectl kustomize dist/exporter >dist/install-exporter.yaml
+	mv dist/install.yaml dist/install-exporter.yaml config/
 
 .PHONY: fields
 fields: ## docs/fields.md, from crds/

@@ -42,6 +42,34 @@ fn shipped() -> Vec<Value> {
     listed(Path::new("config"))
 }
 
+const EXPORTER: &str = "config/components/exporter";
+
+/// What the exporter's component adds.
+fn added() -> Vec<Value> {
+    let folder = Path::new(EXPORTER);
+    let component = documents(&folder.join("kustomization.yaml")).remove(0);
+    strings(&component["resources"]).into_iter().flat_map(|file| documents(&folder.join(file))).collect()
+}
+
+/// What is shipped for an exporter: all of an importer's, as the component patches it, and what it
+/// adds.
+fn shipped_for_an_exporter() -> Vec<Value> {
+    let mut all = shipped();
+    let component = documents(&Path::new(EXPORTER).join("kustomization.yaml")).remove(0);
+    for patch in component["patches"].as_array().unwrap() {
+        let (kind, name) = (&patch["target"]["kind"], &patch["target"]["name"]);
+        let target = all.iter_mut().find(|d| d["kind"] == *kind && d["metadata"]["name"] == *name).unwrap();
+        let steps: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
+        for step in steps {
+            assert_eq!(step["op"], "add", "only additions are known here");
+            let path = step["path"].as_str().unwrap().strip_suffix("/-").expect("an addition to a list");
+            target.pointer_mut(path).unwrap().as_array_mut().unwrap().push(step["value"].clone());
+        }
+    }
+    all.extend(added());
+    all
+}
+
 fn of_kind<'a>(documents: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     documents.iter().filter(move |document| document["kind"] == kind)
 }
@@ -54,7 +82,12 @@ fn one<'a>(documents: &'a [Value], kind: &'a str) -> &'a Value {
 }
 
 #[test]
-fn the_one_file_form_is_current() {
+fn the_one_file_forms_are_current() {
+    is_current("config/install.yaml", shipped());
+    is_current("config/install-exporter.yaml", shipped_for_an_exporter());
+}
+
+fn is_current(file: &str, listed: Vec<Value>) {
     // In the order of their names: kustomize has an order of its own.
     let named = |documents: Vec<Value>| -> BTreeMap<String, Value> {
         let count = documents.len();
@@ -63,11 +96,11 @@ fn the_one_file_form_is_current() {
         assert_eq!(named.len(), count, "two documents of one name");
         named
     };
-    let (one_file, listed) = (named(documents(Path::new("config/install.yaml"))), named(shipped()));
+    let (one_file, listed) = (named(documents(Path::new(file))), named(listed));
     let names = |documents: &BTreeMap<String, Value>| documents.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&one_file), names(&listed), "config/install.yaml is old; run: make install.yaml");
+    assert_eq!(names(&one_file), names(&listed), "{file} is old; run: make install.yaml");
     for (name, wanted) in &listed {
-        assert_eq!(&one_file[name], wanted, "{name} is old in config/install.yaml; run: make install.yaml");
+        assert_eq!(&one_file[name], wanted, "{name} is old in {file}; run: make install.yaml");
     }
 }
 
@@ -82,7 +115,7 @@ fn every_kind_has_its_definition_shipped() {
 
 #[test]
 fn rights_are_spelled_out() {
-    for role in shipped() {
+    for role in shipped_for_an_exporter() {
         let kind = role["kind"].as_str().unwrap();
         if !kind.ends_with("Role") {
             continue;
@@ -100,29 +133,75 @@ fn rights_are_spelled_out() {
     }
 }
 
+/// All rules of the controller's roles of that kind.
+fn rules(documents: &[Value], kind: &str) -> Vec<Value> {
+    let names = ["heliostat-importer", "heliostat-exporter"];
+    let roles = of_kind(documents, kind).filter(|role| names.iter().any(|name| role["metadata"]["name"] == *name));
+    roles.flat_map(|role| role["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn verbs_on<'a>(rules: &'a [Value], resource: &str) -> BTreeSet<&'a str> {
+    let rules = rules.iter().filter(|rule| strings(&rule["resources"]).contains(&resource));
+    rules.flat_map(|rule| strings(&rule["verbs"])).collect()
+}
+
 #[test]
 fn the_controller_cannot_replace_what_it_did_not_read_nor_see_secrets_elsewhere() {
-    let documents = shipped();
-    let importer = |kind| {
-        of_kind(&documents, kind).find(|role| role["metadata"]["name"] == "heliostat-importer").unwrap()["rules"]
-            .as_array()
-            .unwrap()
-            .clone()
-    };
-    let (cluster, own) = (importer("ClusterRole"), importer("Role"));
-    for rule in cluster.iter().chain(&own) {
-        let verbs = strings(&rule["verbs"]);
-        for verb in ["update", "deletecollection", "bind", "escalate", "impersonate"] {
-            assert!(!verbs.contains(&verb), "{verb} on {}", rule["resources"]);
+    for (documents, on_secrets) in [
+        (shipped(), BTreeSet::from(["get", "list", "watch"])),
+        (shipped_for_an_exporter(), BTreeSet::from(["get", "list", "watch", "create", "patch"])),
+    ] {
+        let (cluster, own) = (rules(&documents, "ClusterRole"), rules(&documents, "Role"));
+        for rule in cluster.iter().chain(&own) {
+            let verbs = strings(&rule["verbs"]);
+            for verb in ["update", "deletecollection", "bind", "escalate", "impersonate"] {
+                assert!(!verbs.contains(&verb), "{verb} on {}", rule["resources"]);
+            }
+        }
+        assert!(verbs_on(&cluster, "secrets").is_empty());
+        assert_eq!(verbs_on(&own, "secrets"), on_secrets);
+        for everywhere in ["deployments", "configmaps", "leases", "pods"] {
+            assert!(verbs_on(&cluster, everywhere).is_empty(), "{everywhere}");
         }
     }
-    assert!(cluster.iter().all(|rule| !strings(&rule["resources"]).contains(&"secrets")));
-    let secrets: Vec<_> = own
-        .iter()
-        .filter(|rule| strings(&rule["resources"]).contains(&"secrets"))
-        .flat_map(|rule| strings(&rule["verbs"]))
+}
+
+#[test]
+fn g08_no_gateway_of_somebody_can_be_written() {
+    let cluster = rules(&shipped_for_an_exporter(), "ClusterRole");
+    let of_group = cluster.iter().filter(|rule| strings(&rule["apiGroups"]).contains(&"gateway.networking.k8s.io"));
+    let of_group: Vec<Value> = of_group.cloned().collect();
+    assert_eq!(verbs_on(&of_group, "gateways"), BTreeSet::from(["get", "list", "watch"]));
+    assert!(verbs_on(&of_group, "listenersets").contains("create"));
+    for resource in strings(&of_group[1]["resources"]) {
+        assert!(!resource.contains('/'), "{resource}: a status is its gateway's to write");
+    }
+}
+
+#[test]
+fn every_kind_that_is_written_is_held_by_a_policy() {
+    let documents = shipped_for_an_exporter();
+    // What may be written of these is one subresource, or Events.
+    let free = ["clusterlinks/status", "mirrorpolicies/status", "gatewaybindings/status", "events"];
+    let held: Vec<&Value> = of_kind(&documents, "ValidatingAdmissionPolicy")
+        .flat_map(|policy| policy["spec"]["matchConstraints"]["resourceRules"].as_array().unwrap())
         .collect();
-    assert_eq!(secrets, ["get", "list", "watch"]);
+    let is_held = |group: &str, resource: &str| {
+        held.iter().any(|rule| {
+            let resources = strings(&rule["resources"]);
+            strings(&rule["apiGroups"]).contains(&group) && (resources.contains(&"*") || resources.contains(&resource))
+        })
+    };
+    for rule in rules(&documents, "ClusterRole").iter().chain(&rules(&documents, "Role")) {
+        if strings(&rule["verbs"]).iter().all(|verb| ["get", "list", "watch"].contains(verb)) {
+            continue;
+        }
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]).into_iter().filter(|resource| !free.contains(resource)) {
+                assert!(is_held(group, resource), "{group}/{resource}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -138,14 +217,17 @@ fn the_deployment_runs_this_version_under_the_account_that_the_policies_hold() {
     assert_eq!(pod["containers"][0]["image"], format!("heliostat:{}", env!("CARGO_PKG_VERSION")));
 
     let username = format!("system:serviceaccount:{namespace}:{name}");
+    let documents = shipped_for_an_exporter();
     let policies: Vec<_> = of_kind(&documents, "ValidatingAdmissionPolicy").collect();
-    assert_eq!(policies.len(), 2);
+    assert_eq!(policies.len(), 5);
     for policy in policies {
         let spec = &policy["spec"];
         assert_eq!(spec["failurePolicy"], "Fail");
         assert_eq!(spec["matchConditions"][0]["expression"], format!("request.userInfo.username == '{username}'"));
         let of_namespace = spec["validations"][0]["expression"].as_str().unwrap();
-        assert!(of_namespace.contains(&format!("request.namespace != '{namespace}'")), "{of_namespace}");
+        assert!(of_namespace.contains("request.namespace"), "{of_namespace}");
+        let others = policy.to_string().replace(&username, "").replace(&format!("'{namespace}'"), "");
+        assert!(!others.contains("heliostat-system"), "another spelling of the namespace");
         let binding = of_kind(&documents, "ValidatingAdmissionPolicyBinding")
             .find(|binding| binding["spec"]["policyName"] == policy["metadata"]["name"])
             .expect("a binding");
@@ -179,4 +261,59 @@ fn the_policies_know_a_mirror_by_the_markers_that_the_program_writes() {
     ] {
         assert!(slices.contains(&marker), "{marker}");
     }
+}
+
+#[test]
+fn the_exporters_policies_know_its_objects_by_the_marks_that_the_program_writes() {
+    let documents = shipped_for_an_exporter();
+    let text = |name| {
+        of_kind(&documents, "ValidatingAdmissionPolicy")
+            .find(|policy| policy["metadata"]["name"] == name)
+            .unwrap()
+            .to_string()
+    };
+    let published = format!("'{}'].orValue('') == '{}'", names::SLICE_MANAGED_BY_LABEL, names::PUBLISHED_MANAGER);
+    let slices = text("heliostat-published-slices");
+    for marker in [
+        published.clone(),
+        format!("'{}'].orValue('') != ''", names::PUBLISHED_SERVICE_LABEL),
+        format!("'{}'].orValue('') != ''", names::PUBLISHED_BINDING_LABEL),
+        format!("'{}'].orValue('') == '{}'", names::SERVICE_PROXY_NAME_LABEL, names::SERVICE_PROXY_NAME),
+        format!("'{}' in variables.labels", names::HEADLESS_LABEL),
+        format!("!('{}' in variables.labels)", names::SERVICE_NAME_LABEL),
+    ] {
+        assert!(slices.contains(&marker), "{marker}");
+    }
+    for policy in ["heliostat-gateways", "heliostat-routes"] {
+        for marker in [
+            format!("'{}'].orValue('') == '{}'", names::MANAGED_BY_LABEL, names::MANAGER),
+            format!("'{}'].orValue('') != ''", names::PUBLISHED_BINDING_LABEL),
+        ] {
+            assert!(text(policy).contains(&marker), "{policy}: {marker}");
+        }
+    }
+    // Each request about a slice is one of the two policies' business.
+    let condition = |name| {
+        let policy = of_kind(&documents, "ValidatingAdmissionPolicy").find(|p| p["metadata"]["name"] == name).unwrap();
+        policy["spec"]["matchConditions"][1]["expression"].as_str().unwrap().to_owned()
+    };
+    let (theirs, ours) = (condition("heliostat-endpointslices"), condition("heliostat-published-slices"));
+    assert_eq!(theirs.replace(char::is_whitespace, ""), format!("!({ours})").replace(char::is_whitespace, ""));
+    assert!(ours.contains(&published));
+}
+
+#[test]
+fn an_exporter_is_turned_on_by_its_component_alone() {
+    let args = |documents: &[Value]| {
+        let container = &one(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        strings(&container["args"]).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(!args(&shipped()).contains(&"--export".to_owned()));
+    let documents = shipped_for_an_exporter();
+    assert!(args(&documents).contains(&"--export".to_owned()));
+    let xds = of_kind(&documents, "Service").find(|s| s["metadata"]["name"] == "heliostat-xds").unwrap();
+    let port = &xds["spec"]["ports"][0];
+    let container = &one(&documents, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let open = container["ports"].as_array().unwrap().iter().find(|p| p["name"] == port["targetPort"]).unwrap();
+    assert_eq!((&port["port"], &open["containerPort"]), (&serde_json::json!(18_000), &serde_json::json!(18_000)));
 }

@@ -133,6 +133,8 @@ pub struct OriginPort {
     pub app_protocol: Option<String>,
     /// Port on every node, where there is one.
     pub node_port: Option<u16>,
+    /// `targetPort`, the port on its pods, where that is a number and not a name.
+    pub pod_port: Option<u16>,
 }
 
 /// An address that a load balancer reports.

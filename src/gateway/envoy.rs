@@ -2,6 +2,8 @@
 //! Deployment, bootstrap and Service, and what they are to do; never the credentials by which they
 //! are let in, which are kept elsewhere.
 
+pub mod bootstrap;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -24,8 +26,8 @@ use crate::{
         name,
         select::Refusal,
     },
-    xds::bootstrap::{Bootstrap, START},
 };
+use bootstrap::{Bootstrap, START};
 
 /// The kinds it makes.
 pub(super) const KINDS: [Kind; 3] = [OWN_DEPLOYMENT, OWN_SERVICE, OWN_CONFIG_MAP];

@@ -6,6 +6,7 @@ mod absorb;
 pub mod address;
 pub mod claim;
 pub mod copy;
+pub mod depend;
 pub mod diff;
 pub mod engine;
 pub mod io;

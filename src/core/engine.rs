@@ -474,7 +474,7 @@ impl Engine {
         match self.world.services.get(key) {
             Some(known) if newer(known) || *known == service => false,
             _ => {
-                self.world.services.insert(key.clone(), service);
+                self.replace_service(key, Some(service));
                 true
             }
         }

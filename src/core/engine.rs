@@ -589,7 +589,7 @@ impl Engine {
 
     /// A warning on the policy, unless the claim says so already.
     fn warn_of(&mut self, id: &ClaimId, refusal: Option<&Refusal>) {
-        let Some(refusal) = refusal else { return };
+        let Some(refusal) = refusal.filter(|refusal| !refusal.advice) else { return };
         if self
             .claims
             .get(id)

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{
         ConditionType, GatewayBinding, Reason,
-        binding::{BindingServiceCounts, GatewayBindingStatus, Routing},
+        binding::{BindingServiceCounts, GatewayBindingStatus},
         names::VIA_ANNOTATION,
     },
     core::{
@@ -26,12 +26,7 @@ impl Engine {
         let unsupported = |what: &str| {
             Refusal::new(Reason::UnsupportedValue, format!("{what} is not supported by this version of Heliostat"))
         };
-        let import = match (&binding.spec.import, binding.spec.routing) {
-            (None, _) => Err(unsupported("spec.export")),
-            (Some(_), Routing::Linkerd) => Err(unsupported("spec.routing: Linkerd")),
-            (Some(import), _) => Ok(import),
-        };
-        let import = match import {
+        let import = match binding.spec.import.as_ref().ok_or_else(|| unsupported("spec.export")) {
             Ok(import) => import,
             Err(refusal) => {
                 c.say(ConditionType::Ready, no(&refusal));

@@ -15,8 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["api", "core"]),
     ("cluster", &["api", "core"]),
     // Its answers are read by the same functions as everything else that is read.
-    ("apply", &["api", "core", "cluster::wire", "cluster::text", "metrics"]),
+    ("apply", &["api", "core", "cluster::wire", "cluster::text", "metrics", "xds::pki"]),
     ("xds", &["core"]),
+    // Only computes, like the deciding side.
+    ("gateway", &["api", "core", "xds::bootstrap"]),
     ("metrics", &["api", "core"]),
     ("serve", &[]),
     ("run", &["api", "core", "gateway", "cluster", "apply", "xds", "metrics", "serve"]),

@@ -93,5 +93,7 @@ pub const HOSTNAMES_ANNOTATION: &str = "heliostat.dev/hostnames";
 /// Annotation on a published slice: for how long an unconfirmed port may be used (Port); a Go
 /// duration.
 pub const PORT_LEASE_ANNOTATION: &str = "heliostat.dev/port-lease";
+/// Linkerd's annotation on the Service of its multicluster gateway: that gateway's TLS identity.
+pub const LINKERD_GATEWAY_IDENTITY_ANNOTATION: &str = "mirror.linkerd.io/gateway-identity";
 /// Annotation on a published slice: the gateway's TLS identity (Linkerd).
 pub const GATEWAY_IDENTITY_ANNOTATION: &str = "heliostat.dev/gateway-identity";

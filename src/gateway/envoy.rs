@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::object::{of_binding, refuse};
+use super::{
+    front::{ingress, of_nodes},
+    object::{of_binding, refuse},
+};
 use crate::{
     api::{
         Reason,
@@ -25,7 +28,7 @@ use crate::{
             object::{self, Kind, OWN_CONFIG_MAP, OWN_DEPLOYMENT, OWN_SERVICE, Object, ObjectId},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Supply, Surroundings},
         },
-        model::{Ingress, Key, Protocol},
+        model::{Key, Protocol},
         name,
         select::Refusal,
     },
@@ -45,8 +48,6 @@ const TLS_PORT: u16 = 443;
 /// Ports up to here need a privilege that the pods do not have; they are opened this much higher.
 const PRIVILEGED: u16 = 1023;
 const RAISED: u16 = 10_000;
-/// Most nodes whose addresses are published (design: section 5).
-const MAX_NODES: usize = 16;
 /// Where files are mounted in the pods.
 const FILES: &str = "/etc/heliostat/envoy";
 const TLS: &str = "/etc/heliostat/tls";
@@ -70,19 +71,10 @@ impl Envoy {
     }
 
     fn addresses(&self, around: &Surroundings<'_>) -> Vec<String> {
-        if self.service_type == EnvoyServiceType::LoadBalancer {
-            let ingress = around.services.get(&self.key(around)).map(|service| service.ingress.as_slice());
-            let text = |ingress: &Ingress| match ingress {
-                Ingress::Ip(text) | Ingress::Hostname(text) => text.clone(),
-            };
-            return ingress.unwrap_or_default().iter().map(text).collect();
+        match self.service_type {
+            EnvoyServiceType::LoadBalancer => around.services.get(&self.key(around)).map(ingress).unwrap_or_default(),
+            EnvoyServiceType::NodePort => of_nodes(around),
         }
-        let usable = around.nodes.values().filter(|node| node.usable).take(MAX_NODES);
-        let of_node = |node: &crate::core::model::RemoteNode| match node.external.as_slice() {
-            [] => node.internal.clone(),
-            external => external.to_vec(),
-        };
-        usable.flat_map(of_node).collect()
     }
 
     fn labels(&self) -> Value {

@@ -3,7 +3,9 @@
 //! decided there.
 
 mod envoy;
+mod front;
 mod gateway_api;
+mod linkerd;
 mod object;
 #[cfg(test)]
 mod scene;
@@ -27,9 +29,12 @@ use crate::{
 /// The provider of a binding.
 #[must_use]
 pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    let binding::Provider { gateway_api, traefik: _, emissary: _, gloo: _, envoy, linkerd: _ } = &export.provider;
+    let binding::Provider { gateway_api, traefik: _, emissary: _, gloo: _, envoy, linkerd } = &export.provider;
     if routing == Routing::Linkerd {
-        return Box::new(Nothing);
+        return match linkerd {
+            Some(provider) => Box::new(linkerd::Linkerd::new(export, provider)),
+            None => Box::new(Nothing),
+        };
     }
     if let Some(provider) = gateway_api {
         return Box::new(gateway_api::GatewayApi::new(binding, routing, export, provider));

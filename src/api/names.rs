@@ -82,6 +82,8 @@ pub const PUBLISHED_MANAGER: &str = "gateway.heliostat.dev";
 pub const PUBLISHED_SERVICE_LABEL: &str = "heliostat.dev/service-name";
 /// Label on a published slice: the binding that published it.
 pub const PUBLISHED_BINDING_LABEL: &str = "heliostat.dev/binding";
+/// Annotation on the pods of Heliostat's own gateways: a hash of the files that they started with.
+pub const BOOTSTRAP_ANNOTATION: &str = "heliostat.dev/bootstrap";
 /// Annotation on a published slice: the version of the contract that it follows.
 pub const CONTRACT_ANNOTATION: &str = "heliostat.dev/contract";
 /// The one known value of [`CONTRACT_ANNOTATION`].

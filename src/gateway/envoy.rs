@@ -15,8 +15,8 @@ use super::{
 use crate::{
     api::{
         Reason,
-        binding::{EnvoyProvider, EnvoyServiceType, Routing},
-        names::PUBLISHED_BINDING_LABEL,
+        binding::{EnvoyProvider, EnvoyServiceType, Export, PortRange, Routing},
+        names::{BOOTSTRAP_ANNOTATION, PUBLISHED_BINDING_LABEL},
     },
     core::{
         application,
@@ -59,11 +59,19 @@ pub(super) struct Envoy {
     binding: String,
     routing: Routing,
     service_type: EnvoyServiceType,
+    /// Ports that may be given to routes.
+    range: PortRange,
 }
 
 impl Envoy {
-    pub(super) fn new(binding: &str, routing: Routing, provider: &EnvoyProvider) -> Self {
-        Self { name: gateway_name(binding), binding: binding.to_owned(), routing, service_type: provider.service_type }
+    pub(super) fn new(binding: &str, routing: Routing, export: &Export, provider: &EnvoyProvider) -> Self {
+        Self {
+            name: gateway_name(binding),
+            binding: binding.to_owned(),
+            routing,
+            service_type: provider.service_type,
+            range: export.ports.clone(),
+        }
     }
 
     fn key(&self, around: &Surroundings<'_>) -> Key {
@@ -75,6 +83,28 @@ impl Envoy {
             EnvoyServiceType::LoadBalancer => around.services.get(&self.key(around)).map(ingress).unwrap_or_default(),
             EnvoyServiceType::NodePort => of_nodes(around),
         }
+    }
+
+    /// Ports that routes never get: those that its pods use themselves, and other Services' on nodes.
+    fn taken(&self, around: &Surroundings<'_>) -> BTreeMap<(Protocol, u16), String> {
+        let own = |port: u16| ((Protocol::Tcp, port), "Envoy's own".to_owned());
+        let mut taken = BTreeMap::from([own(ADMIN_PORT), own(READY_PORT)]);
+        let both = |port: u16| [(Protocol::Tcp, port), (Protocol::Udp, port)];
+        if self.range.from <= PRIVILEGED {
+            for raised in RAISED + 1..=RAISED + PRIVILEGED {
+                let why = format!("what port {} is inside its pods", raised - RAISED);
+                taken.extend(both(raised).map(|at| (at, why.clone())));
+            }
+        }
+        if self.service_type == EnvoyServiceType::NodePort {
+            let own = self.key(around);
+            for (key, service) in around.services.iter().filter(|(key, _)| **key != own) {
+                for port in service.ports.iter().filter_map(|port| port.node_port) {
+                    taken.extend(both(port).map(|at| (at, format!("Service {key}"))));
+                }
+            }
+        }
+        taken
     }
 
     fn labels(&self) -> Value {
@@ -131,7 +161,7 @@ impl Envoy {
             "selector": {"matchLabels": self.labels()},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
-                "metadata": {"labels": labels, "annotations": {"heliostat.dev/bootstrap": files}},
+                "metadata": {"labels": labels, "annotations": {BOOTSTRAP_ANNOTATION: files}},
                 "spec": pod,
             },
         });
@@ -212,11 +242,12 @@ impl Provider for Envoy {
     }
 
     fn gateway(&self, around: &Surroundings<'_>) -> Result<Gateway, Refusal> {
-        let own = |port: u16| ((Protocol::Tcp, port), "Envoy's own".to_owned());
-        let listeners = match self.routing {
-            Routing::Host => vec![HTTP_PORT],
-            Routing::Sni => vec![TLS_PORT],
-            Routing::Port | Routing::Linkerd => Vec::new(),
+        let listeners = match (self.routing, self.service_type) {
+            (Routing::Port | Routing::Linkerd, _) => Vec::new(),
+            // Nodes have neither 80 nor 443 to give.
+            (_, EnvoyServiceType::NodePort) => vec![self.range.from],
+            (Routing::Host, _) => vec![HTTP_PORT],
+            (Routing::Sni, _) => vec![TLS_PORT],
         };
         let ready = around.ready.contains(&self.key(around));
         let there = around.objects.get(OWN_SERVICE, &self.key(around)).is_some();
@@ -232,7 +263,7 @@ impl Provider for Envoy {
             addresses: self.addresses(around),
             ports: Supply {
                 pool: None,
-                taken: [own(ADMIN_PORT), own(READY_PORT)].into(),
+                taken: self.taken(around),
                 protocols: [Protocol::Tcp, Protocol::Udp].into(),
                 hint: String::new(),
             },
@@ -279,12 +310,13 @@ impl Provider for Envoy {
         let Some(state) = around.envoys.filter(|state| state.connected > 0) else {
             return Programmed::Before("no Envoy is connected to this controller".into());
         };
-        if let Some(words) = state.refused.get(&inside(port)) {
-            return Programmed::No(refuse(Reason::UnsupportedValue, id, format!("Envoy refuses it: {words}")));
+        // What is refused of others at the same port takes nothing from what is served already.
+        if state.serves(inside(port), &self.routing(id, route)) {
+            return Programmed::Yes;
         }
-        match state.serves(inside(port), &self.routing(id, route)) {
-            true => Programmed::Yes,
-            false => Programmed::Pending("Envoy has not acknowledged it yet".into(), None),
+        match state.refused.get(&inside(port)) {
+            Some(words) => Programmed::No(refuse(Reason::UnsupportedValue, id, format!("Envoy refuses it: {words}"))),
+            None => Programmed::Pending("Envoy has not acknowledged it yet".into(), None),
         }
     }
 }
@@ -335,3 +367,6 @@ fn container(image: &str) -> Value {
         ],
     })
 }
+
+#[cfg(test)]
+mod tests;

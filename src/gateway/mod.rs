@@ -40,7 +40,7 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
         return Box::new(gateway_api::GatewayApi::new(binding, routing, export, provider));
     }
     if let Some(provider) = envoy {
-        return Box::new(envoy::Envoy::new(binding, routing, provider));
+        return Box::new(envoy::Envoy::new(binding, routing, export, provider));
     }
     Box::new(Nothing)
 }

@@ -212,7 +212,8 @@ pub enum EnvoyProtocol {
 pub struct EnvoyState {
     /// Name of the binding.
     pub binding: String,
-    /// How many of its Envoys are connected to this replica.
+    /// How many of its Envoys are connected to this replica. One counts once it has taken over all that it
+    /// is to do: until then it is not ready, and its Service sends it nothing.
     pub connected: u32,
     /// What every connected Envoy does, down to the single host and name; nothing while none is
     /// connected. A change that is under way shows what all do at this moment, so what did not

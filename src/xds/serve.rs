@@ -213,3 +213,6 @@ fn seat(gateways: &Arc<Gateways>, names: &BTreeSet<String>, first: &DeltaDiscove
     tracing::info!(binding = node.cluster, envoy = node.id, "an Envoy connected");
     Ok(gateways.join(node.cluster.clone(), node.id.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,8 +168,30 @@ impl Envoy {
         of_binding(plan, Object::with_spec(OWN_DEPLOYMENT, self.key(around), spec))
     }
 
-    fn service(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> Object {
-        let ports: BTreeSet<EnvoyPort> = plan.routes.iter().map(|(id, route)| outside(id, route)).collect();
+    /// The Service's ports. It needs one, and is never taken away for want of routes, as it would come
+    /// back with another address. So the listener's port always is there, or else the first of those
+    /// that were; nothing answers at it.
+    fn open(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> BTreeSet<EnvoyPort> {
+        let mut ports: BTreeSet<EnvoyPort> = plan.routes.iter().map(|(id, route)| outside(id, route)).collect();
+        if ports.is_empty() {
+            let there = around.objects.get(OWN_SERVICE, &self.key(around)).map(|s| object::list(&s["spec"]["ports"]));
+            let first = there.and_then(|ports| ports.first()?["name"].as_str()?.parse().ok());
+            ports.extend(self.listener().map(EnvoyPort::Tcp).or(first));
+        }
+        ports
+    }
+
+    /// The outside port of Host and SNI. Nodes have neither 80 nor 443 to give.
+    const fn listener(&self) -> Option<u16> {
+        match (self.routing, self.service_type) {
+            (Routing::Port | Routing::Linkerd, _) => None,
+            (_, EnvoyServiceType::NodePort) => Some(self.range.from),
+            (Routing::Host, _) => Some(HTTP_PORT),
+            (Routing::Sni, _) => Some(TLS_PORT),
+        }
+    }
+
+    fn service(&self, plan: &ExportPlan, ports: BTreeSet<EnvoyPort>, around: &Surroundings<'_>) -> Object {
         let port = |port: EnvoyPort| {
             let (protocol, number) = match port {
                 EnvoyPort::Tcp(number) => ("TCP", number),
@@ -242,13 +264,6 @@ impl Provider for Envoy {
     }
 
     fn gateway(&self, around: &Surroundings<'_>) -> Result<Gateway, Refusal> {
-        let listeners = match (self.routing, self.service_type) {
-            (Routing::Port | Routing::Linkerd, _) => Vec::new(),
-            // Nodes have neither 80 nor 443 to give.
-            (_, EnvoyServiceType::NodePort) => vec![self.range.from],
-            (Routing::Host, _) => vec![HTTP_PORT],
-            (Routing::Sni, _) => vec![TLS_PORT],
-        };
         let ready = around.ready.contains(&self.key(around));
         let there = around.objects.get(OWN_SERVICE, &self.key(around)).is_some();
         let unwell = (there && !ready).then(|| {
@@ -267,7 +282,7 @@ impl Provider for Envoy {
                 protocols: [Protocol::Tcp, Protocol::Udp].into(),
                 hint: String::new(),
             },
-            listeners,
+            listeners: self.listener().into_iter().collect(),
             unwell,
             confirms: true,
             tls_identity: None,
@@ -288,9 +303,9 @@ impl Provider for Envoy {
             .collect();
         let (config_map, files) = self.config_map(plan, around);
         let mut objects = vec![config_map, self.deployment(plan, around, &files)];
-        // A Service needs a port.
-        if !plan.routes.is_empty() {
-            objects.push(self.service(plan, around));
+        let open = self.open(plan, around);
+        if !open.is_empty() {
+            objects.push(self.service(plan, open, around));
         }
         Rendered { objects, envoy: Some(self.config(plan, &refused, around)), refused }
     }

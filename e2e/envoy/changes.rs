@@ -1,6 +1,6 @@
 //! What a change leaves alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use heliostat::core::envoy::{EnvoyConfig, EnvoyHost, EnvoyPort, EnvoyProtocol, EnvoyRouting};
 
@@ -28,6 +28,7 @@ async fn an_open_connection_survives_a_hundred_other_ports_coming_and_going() {
     }
     for _ in 0..3 {
         controller.set("public", &many).await;
+        envoy.never_gave_up_waiting().await;
         assert_eq!(call::tcp(others[50]).await.unwrap().name, "books");
         assert!(open.works().await);
         controller.set("public", &alone).await;
@@ -41,9 +42,34 @@ async fn an_open_connection_survives_a_hundred_other_ports_coming_and_going() {
 }
 
 #[tokio::test]
+async fn of_hasty_changes_the_last_one_holds() {
+    let controller = Controller::start().await;
+    let envoy = controller.envoy("public", "one");
+    let (books, port) = (backend::tcp("books").await, free_port());
+    let wanted = |number: usize| {
+        let name = format!("books-{number}");
+        let mut wanted = config([(EnvoyPort::Tcp(port), all_to(&name))], []);
+        wanted.clusters.insert(name, cluster(EnvoyProtocol::Tcp, books.address));
+        wanted
+    };
+    controller.set("public", &wanted(0)).await;
+    for number in 0..300 {
+        controller.xds.set("public", Some(wanted(number % 7)));
+        tokio::time::sleep(Duration::from_millis(number as u64 % 5)).await;
+    }
+    let state = controller.set("public", &wanted(7)).await;
+    assert_eq!(state.refused, BTreeMap::new());
+    assert_eq!(call::tcp(port).await.unwrap().name, "books");
+    // Those of the way there are gone again.
+    eventually("one cluster", async || envoy.stat("cluster_manager.active_clusters").await == 3).await;
+    assert_eq!(envoy.stat("cluster_manager.warming_clusters").await, 0);
+    envoy.never_gave_up_waiting().await;
+}
+
+#[tokio::test]
 async fn a_port_that_moves_to_another_cluster_disturbs_no_other() {
     let controller = Controller::start().await;
-    let _envoy = controller.envoy("public", "one");
+    let envoy = controller.envoy("public", "one");
     let (old, new) = (backend::tcp("old").await, backend::tcp("new").await);
     let (moving, staying) = (free_port(), free_port());
     let wanted = |to: &str| {
@@ -58,6 +84,7 @@ async fn a_port_that_moves_to_another_cluster_disturbs_no_other() {
     controller.set("public", &wanted("new")).await;
     eventually("the port's move", async || call::tcp(moving).await.unwrap().name == "new").await;
     assert!(open.works().await);
+    envoy.never_gave_up_waiting().await;
 }
 
 #[tokio::test]

@@ -109,11 +109,6 @@ async fn certificates_change_while_everything_runs() {
     // A new authority signs for both sides from now on; the Envoy is told by its mounted files alone.
     let both = controller.rotate();
     envoy.remount(&controller.client("public"), &both);
-    eventually("both secrets read again", async || {
-        envoy.stat("sds.certificate.update_success").await >= 1
-            && envoy.stat("cluster.heliostat.*ssl_context_update_by_sds").await >= 2
-    })
-    .await;
     // The next stream needs them: the replica that comes trusts the new authority only.
     let controller = controller.replace().await;
     controller.set("public", &wanted).await;

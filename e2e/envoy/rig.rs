@@ -169,7 +169,7 @@ impl Envoy {
         mount(&folder.path().join("tls"), identity, authority);
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(program)
-            .args(["-c", &format!("{at}/{START}"), "--service-node", node, "--use-dynamic-base-id"])
+            .args(["-c", &format!("{at}/{START}"), "--service-node", node, "--disable-hot-restart"])
             .args(["--concurrency", "1", "--log-level", "info"])
             .stdout(Stdio::null())
             .stderr(log)
@@ -194,6 +194,13 @@ impl Envoy {
         let stats = call::try_http(self.admin, "envoy", &format!("/stats?filter=^{name}$")).await;
         let value = stats.ok().and_then(|(_, body)| body.trim().rsplit(' ').next()?.parse().ok());
         value.unwrap_or(0)
+    }
+
+    /// Everything that it asked for came: it never went on because it had waited long enough.
+    pub(crate) async fn never_gave_up_waiting(&self) {
+        let (_, stats) = call::http(self.admin, "envoy", "/stats?filter=init_fetch_timeout").await;
+        let gave_up: Vec<_> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+        assert!(!stats.is_empty() && gave_up.is_empty(), "{gave_up:?}");
     }
 
     /// Whether the kubelet would call it ready; it does not wait long for the answer either.

@@ -171,8 +171,8 @@ impl Conversation {
     /// Whether what a resource builds on is there.
     fn may_change(&self, kind: Kind, resource: &Resource, snapshot: &Snapshot) -> bool {
         match kind {
-            Kind::Cluster => true,
-            Kind::Endpoints => !self.clusters.is_under_way(&resource.name),
+            // Envoy answers what it was told of clusters when it has their endpoints.
+            Kind::Cluster | Kind::Endpoints => true,
             Kind::Routes if self.listeners.is_under_way(&resource.name) => false,
             Kind::Listener | Kind::Routes => {
                 let clusters = resource.routing.iter().flat_map(EnvoyRouting::clusters);

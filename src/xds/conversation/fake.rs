@@ -24,13 +24,16 @@ pub(super) struct Fake {
     asks: BTreeMap<Kind, BTreeSet<String>>,
     /// What it refuses, by kind and name.
     pub(super) refuses: BTreeSet<(Kind, String)>,
-    /// What it refused and did not take since.
+    /// What it refused, or was told not to be there, and did not take since.
     refused: BTreeSet<(Kind, String)>,
+    /// Its answer about clusters, which a real Envoy keeps back until it has endpoints for all of them.
+    kept_back: Option<DeltaDiscoveryRequest>,
 }
 
 impl Fake {
     /// Its first requests on a stream.
-    pub(super) fn hello(&self) -> Vec<DeltaDiscoveryRequest> {
+    pub(super) fn hello(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        self.kept_back = None;
         let request = |kind: Kind| {
             let names = self.asks.get(&kind).cloned().unwrap_or_default();
             let has = self.has.get(&kind).into_iter().flatten();
@@ -48,6 +51,10 @@ impl Fake {
         let mut bad = Vec::new();
         for name in &response.removed_resources {
             self.lose(kind, name);
+            // That there are no endpoints is an answer too.
+            if kind == Kind::Endpoints {
+                self.refused.insert((kind, name.clone()));
+            }
         }
         for sent in &response.resources {
             let asked = self.asks.get(&kind).is_some_and(|asks| asks.contains(&sent.name));
@@ -70,8 +77,16 @@ impl Fake {
             ..about(kind)
         };
         self.refused.extend(bad.into_iter().map(|name| (kind, name)));
-        let mut requests = vec![answer];
+        let mut requests = Vec::new();
         requests.extend(self.ask(Kind::Endpoints, self.names(Kind::Cluster)));
+        if kind == Kind::Cluster {
+            self.kept_back = Some(answer);
+        } else {
+            requests.push(answer);
+        }
+        if self.is_warm() {
+            requests.extend(self.kept_back.take());
+        }
         let listeners = self.has.get(&Kind::Listener).into_iter().flatten();
         let hosts = listeners.filter(|(_, (_, any))| proxies(any).next().is_none());
         let hosts = hosts.map(|(name, _)| name.clone()).collect();
@@ -117,6 +132,12 @@ impl Fake {
         let news = *asked != names;
         *asked = names;
         news.then_some(request)
+    }
+
+    fn is_warm(&self) -> bool {
+        let has_endpoints =
+            |name: &String| self.has(Kind::Endpoints, name) || self.refused.contains(&(Kind::Endpoints, name.clone()));
+        self.names(Kind::Cluster).iter().all(has_endpoints)
     }
 
     fn has(&self, kind: Kind, name: &str) -> bool {

@@ -8,7 +8,7 @@
 mod deciding;
 mod exporting;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deciding::{Deciding, Hands, Pulse};
 use exporting::Exporting;
@@ -34,6 +34,7 @@ use crate::{
         dns,
         local::{self, LocalHealth, LocalKind},
         objects::ObjectsHealth,
+        probe,
         sessions::Sessions,
     },
     core::engine::{Engine, Settings},
@@ -115,11 +116,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let end = CancellationToken::new();
     let (leadership, election) = take_part(&config, &client, &end);
 
-    // Read: this cluster, the links, hostnames.
+    // Read: this cluster, the links, hostnames, and whether gateways answer.
     let (tell, news) = mpsc::channel(NEWS);
     let health = local::watch_all(client.clone(), config.export.is_some(), tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(Vec::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
+    let (targets, wanted_targets) = watch::channel(BTreeMap::new());
+    let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
     let exporting = config.export.is_some().then(|| Exporting::begin(&client, &config.namespace, &tell, &shutdown));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
@@ -138,13 +141,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
     let events = tokio::spawn(sender.run(shutdown.clone()));
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
-    let hands = Hands { writer, sessions, hosts, exporting, reporter, metrics: Arc::clone(&metrics) };
+    let hands = Hands { writer, sessions, hosts, targets, exporting, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(&config));
     let Hands { writer, exporting, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
 
     writer.drain(DRAIN).await;
     end.cancel();
-    let tasks = [Some(names), Some(links), Some(events), Some(served), election].into_iter().flatten();
+    let tasks = [Some(names), Some(prober), Some(links), Some(events), Some(served), election].into_iter().flatten();
     let exporters = exporting.map(Exporting::into_tasks).into_iter().flatten();
     if timeout(GOODBYE, join_all(tasks.chain(exporters))).await.is_err() {
         tracing::warn!("stopped without waiting any longer for an answer");

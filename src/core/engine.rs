@@ -394,7 +394,7 @@ impl Engine {
 
     // ---- deciding and writing ----
 
-    fn dispatch(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn dispatch(&mut self, out: &mut Vec<Output>) {
         while self.flights.len() < self.settings.writes_in_flight {
             let Some(target) = self.queue.pop() else { break };
             // Looked at again when its write is answered.

@@ -29,10 +29,13 @@ impl Engine {
     /// Asks for probes of the addresses in use, if that is something else than before.
     pub(super) fn ask_probes(&mut self, out: &mut Vec<Output>) {
         let changed = self.reach.changed();
-        let mut news = false;
+        let (mut news, mut freed) = (false, BTreeSet::new());
         for name in &changed {
             let tasks = self.world.links.get(name).map(|link| self.probes_of(name, link)).unwrap_or_default();
-            news |= self.reach.ask(name, tasks);
+            if let Some(down) = self.reach.ask(name, tasks) {
+                news = true;
+                freed.extend(down.iter().flat_map(|target| self.reach.fed_by(target)).cloned());
+            }
             // What an earlier process said holds until it is seen what is in use.
             let listed = self.world.links.get(name).is_some_and(|link| link.remote.listed);
             if listed && self.backlog().0 == 0 && !self.reach.is_waiting(name) {
@@ -43,6 +46,10 @@ impl Engine {
             out.push(Output::Probe(self.reach.asked().clone()));
         }
         self.touch_reachable(&changed);
+        if !freed.is_empty() {
+            freed.into_iter().for_each(|mirror| self.touch(mirror));
+            self.dispatch(out);
+        }
     }
 
     /// What of a link is to be probed. Before its exporter has been listed nothing is: a connection alone

@@ -238,20 +238,22 @@ impl Reach {
         std::mem::take(&mut self.changed)
     }
 
-    /// What is to be done for a link from now on; says whether that is something else than before.
-    /// Of what is not to be looked at any more, nothing is known.
-    pub fn ask(&mut self, link: &str, tasks: BTreeMap<Target, ProbeTask>) -> bool {
+    /// What is to be done for a link from now on. If that is something else than before, gives those
+    /// that were down and of which nothing is known any more, as they are not to be looked at.
+    pub fn ask(&mut self, link: &str, tasks: BTreeMap<Target, ProbeTask>) -> Option<Vec<Target>> {
         if of_link(&self.asked, link).eq(&tasks) {
-            return false;
+            return None;
         }
-        let old: Vec<Target> = of_link(&self.asked, link).map(|(target, _)| target.clone()).collect();
-        for target in old.iter().filter(|target| !tasks.contains_key(*target)) {
+        let old = of_link(&self.asked, link).map(|(target, _)| target);
+        let gone: Vec<Target> = old.filter(|target| !tasks.contains_key(*target)).cloned().collect();
+        let down = gone.iter().filter(|target| self.is_down(target)).cloned().collect();
+        for target in &gone {
             self.asked.remove(target);
             self.verdicts.remove(target);
             self.before.remove(target);
         }
         self.asked.extend(tasks);
-        true
+        Some(down)
     }
 
     /// All that is to be done.

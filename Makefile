@@ -15,7 +15,7 @@ ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(shell timeout 10 $(e) 
 DENY_VERSION := 0.20.2
 DENY_ROOT := $(CACHE)/cargo-deny-$(DENY_VERSION)
 
-SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci e2e)
+SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci benches e2e)
 
 .PHONY: help
 help: ## This list
@@ -99,6 +99,11 @@ rig: ## What the clusters are made of: Debian packages, and Kubernetes built fro
 	e2e/rig/install
 	e2e/rig/build
 	$(if $(GATEWAYS),e2e/rig/build $(GATEWAYS))
+
+##@ Measure
+.PHONY: bench
+bench: ## Cold sync beside a bare loop, restart, delay of a change, memory; on two API servers. BENCH="--rounds 5": see benches/run
+	benches/run $(BENCH)
 
 ##@ Generated files, which are committed; make test-unit fails when one is old
 .PHONY: crds

@@ -8,6 +8,7 @@
 
 mod admission;
 mod audit;
+mod audit_log;
 mod controller;
 mod crd_rules;
 mod direct;

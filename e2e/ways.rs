@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     fixture::{SOON, assert_untouched, differences, exported, exported_cluster_ip, published},
-    objects::{condition, same, says, wait},
+    objects::{Objects, condition, same, says, wait},
     rig::file,
     support::{Case, merge},
 };
@@ -201,6 +201,88 @@ async fn g03_a_gateway_comes_changes_and_goes_without_a_gap() {
     let key = format!("Service {mirror}");
     assert_eq!(first[&key]["metadata"]["uid"], before[&key]["metadata"]["uid"], "the cluster IP was kept");
     assert_eq!(differences(&first, &before).len(), 2, "the mirror and its slice, and nothing else");
+}
+
+/// By a Linkerd gateway, published or described by hand: the slices say what Linkerd's destination
+/// controller reads, as long as that is the way, and the Service says nothing of it.
+#[tokio::test]
+async fn linkerds_destination_controller_finds_what_it_reads() {
+    let case = Case::new("mesh").await;
+    let bindings = Objects::at(&case.west, "/apis/heliostat.dev/v1alpha1/gatewaybindings");
+    bindings.remove("mesh").await;
+    let (mirror, identity) = ("books-mesh", "gw.mc.serviceaccount.identity.linkerd.cluster.local");
+    let mut books = exported_cluster_ip("books");
+    books["spec"]["ports"].as_array_mut().unwrap().push(json!({"name": "dns", "port": 53, "protocol": "UDP"}));
+    case.origins().create(&books).await;
+    let mut slice = published("books-gw", "books", "mesh", "203.0.113.9");
+    let port = |name: &str, protocol: &str| json!({"name": name, "port": 4143, "protocol": protocol});
+    slice["ports"] = json!([port("http", "TCP"), port("grpc", "TCP"), port("dns", "UDP")]);
+    let annotations = json!({
+        "heliostat.dev/routing": "Linkerd", "heliostat.dev/gateway-identity": identity, "heliostat.dev/port-lease": null,
+    });
+    merge(&mut slice, json!({"metadata": {"annotations": annotations}}));
+    case.origin_slices().create(&slice).await;
+    let by_gateway = ["203.0.113.9:4143 grpc", "203.0.113.9:4143 http"];
+    let carries = |wanted: Value| {
+        let (case, wanted) = (&case, vec![wanted]);
+        async move {
+            wait("mesh: the slice's annotations", SOON, || async {
+                let slices = case.mirror_slices().all().await;
+                same(slices.into_values().map(|s| s["metadata"]["annotations"].clone()).collect(), &wanted)
+            })
+            .await;
+        }
+    };
+    let keys = json!({
+        "mirror.linkerd.io/remote-gateway-identity": identity,
+        "mirror.linkerd.io/remote-svc-fq-name": "books.mesh.svc.cluster.local",
+    });
+    case.leads_to(mirror, &by_gateway).await;
+    carries(keys.clone()).await;
+    let messages = case.failures(&[("books", "PortUnsupported"), ("books", "UnsupportedValue")]).await;
+    assert!(
+        messages.iter().any(|m| m.contains("meshed")) && messages.iter().any(|m| m.contains("53/UDP")),
+        "{messages:?}"
+    );
+    let policy = case.policies().get("all").await.unwrap();
+    assert_eq!(says(&policy, "Ready"), ("True".into(), "Ready".into()));
+    let service = case.mirrors().get(mirror).await.unwrap();
+    let text = service["metadata"]["labels"].to_string() + &service["metadata"]["annotations"].to_string();
+    assert!(!text.contains("linkerd"), "{text}");
+
+    // Edited, by half and whole: put right.
+    let name = case.mirror_slices().all().await.into_keys().next().unwrap();
+    for edit in [json!({"mirror.linkerd.io/remote-gateway-identity": "evil.example"}), Value::Null] {
+        case.mirror_slices().patch(&name, json!({"metadata": {"annotations": edit}})).await;
+        carries(keys.clone()).await;
+    }
+
+    // By hand. Without pods to be seen and without selector, the origin counts as ready.
+    let import = json!({"linkRef": {"name": "mesh"}, "addresses": [{"value": "203.0.113.9"}], "port": 4143, "identity": identity});
+    bindings
+        .create(&json!({
+            "apiVersion": "heliostat.dev/v1alpha1", "kind": "GatewayBinding", "metadata": {"name": "mesh"},
+            "spec": {"routing": "Linkerd", "import": import},
+        }))
+        .await;
+    case.origin_slices().delete("books-gw").await;
+    wait("mesh: by the binding", SOON, || async {
+        same(case.mirror_slices().all().await.into_keys().any(|there| there == name), &false)
+    })
+    .await;
+    case.leads_to(mirror, &by_gateway).await;
+    carries(keys).await;
+    wait("mesh: the binding is ready", SOON, || async {
+        same(says(&bindings.get("mesh").await.unwrap(), "Ready"), &("True".into(), "Ready".into()))
+    })
+    .await;
+    case.failures(&[("books", "PortUnsupported"), ("books", "UnsupportedValue")]).await;
+
+    // By another way nothing of it is left.
+    case.origin_slices().create(&published("books-gw", "books", "another", "203.0.113.10")).await;
+    case.leads_to(mirror, &["203.0.113.10:20001 http", "203.0.113.10:20002 grpc"]).await;
+    carries(Value::Null).await;
+    bindings.delete("mesh").await;
 }
 
 async fn via(case: &Case, mirror: &str) -> String {

@@ -1,8 +1,8 @@
 //! Heliostat makes the services of other clusters callable in this one, with no service mesh.
 //!
 //! The folder says what its code may do: `api` is what a user writes, `core` decides and only
-//! computes, `cluster` reads, `apply` writes, `xds` serves Envoys, `cli` talks to a user; `run` wires
-//! them together.
+//! computes, and so does `gateway`, which knows the makes of gateways; `cluster` reads, `apply`
+//! writes, `xds` serves Envoys, `cli` talks to a user; `run` wires them together.
 
 pub mod api;
 pub mod apply;

@@ -11,7 +11,7 @@ mod exporting;
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deciding::{Deciding, Hands, Pulse};
-use exporting::Exporting;
+use exporting::{ExportHealth, Exporting, Partners};
 use futures::future::join_all;
 use ipnet::IpNet;
 use kube::Client;
@@ -33,11 +33,14 @@ use crate::{
         client::{LocalClientError, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
-        objects::ObjectsHealth,
         probe,
         sessions::Sessions,
     },
-    core::engine::{Engine, Settings},
+    core::{
+        engine::{Engine, Settings},
+        export::exporter::ExportSettings,
+    },
+    gateway,
     metrics::Metrics,
     serve::{self, Probed},
 };
@@ -89,14 +92,22 @@ pub enum RunError {
     Client(#[from] LocalClientError),
     /// The port is taken, or the address is not this machine's.
     #[error(
-        "cannot listen on {address} for probes and metrics: {source}; end what uses the port, or give another address with --listen"
+        "cannot listen on {address} for {what}: {source}; end what uses the port, or give another address with {flag}"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The flag that sets it.
+        flag: &'static str,
         /// Why.
         source: io::Error,
     },
+}
+
+async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, what, flag, source })
 }
 
 /// Runs the controller until `shutdown`, then ends what is under way.
@@ -105,8 +116,11 @@ pub enum RunError {
 /// [`RunError`], before anything was started.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let client = local_client(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
-    let listener =
-        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let listener = listen(config.listen, "probes and metrics", "--listen").await?;
+    let xds_listener = match &config.export {
+        Some(export) => Some(listen(export.xds_listen, "Heliostat's own gateways", "--xds-listen").await?),
+        None => None,
+    };
     let Config { listen, namespace, .. } = &config;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
 
@@ -123,14 +137,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
-    let exporting = config.export.is_some().then(|| Exporting::begin(&client, &config.namespace, &tell, &shutdown));
+    let partners =
+        Partners { client: &client, leadership: &leadership, metrics: &metrics, tell: &tell, shutdown: &shutdown };
+    let exporting = xds_listener.map(|listener| Exporting::begin(&config, listener, &partners));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
 
     // Answer.
     let probes = Probes {
         health,
-        objects: exporting.as_ref().map(Exporting::health),
+        exporting: exporting.as_ref().map(Exporting::health),
         leadership: leadership.clone(),
         metrics: Arc::clone(&metrics),
         pulse: Arc::clone(&pulse),
@@ -162,7 +178,11 @@ fn settings(config: &Config) -> Settings {
         cluster_domain: config.cluster_domain.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
         writes_in_flight: WRITES_IN_FLIGHT,
-        export: None,
+        export: config.export.as_ref().map(|export| ExportSettings {
+            providers: gateway::provider,
+            kinds: gateway::kinds(),
+            envoy_image: export.envoy_image.clone(),
+        }),
     }
 }
 
@@ -192,8 +212,8 @@ fn host() -> String {
 /// What the probes tell.
 struct Probes {
     health: watch::Receiver<LocalHealth>,
-    /// Of an exporter: the kinds that its gateways are made of.
-    objects: Option<watch::Receiver<ObjectsHealth>>,
+    /// Of an exporter.
+    exporting: Option<ExportHealth>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
@@ -211,8 +231,8 @@ impl Probed for Probes {
             problems => problems.iter().map(|problem| format!("{problem}\n")).collect(),
         };
         let mut told: String = health.kinds().map(state).collect();
-        if let Some(objects) = &self.objects {
-            told.push_str(&objects.borrow().to_string());
+        if let Some(exporting) = &self.exporting {
+            told.push_str(&exporting.to_string());
         }
         (health.is_ready(), told)
     }

@@ -138,6 +138,7 @@ fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
         protocol: Protocol::Tcp,
         app_protocol: None,
         node_port: None,
+        pod_port: None,
     };
     Origin {
         uid: format!("uid-{name}"),

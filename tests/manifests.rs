@@ -62,7 +62,7 @@ fn shipped_for_an_exporter() -> Vec<Value> {
         let steps: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
         for step in steps {
             assert_eq!(step["op"], "add", "only additions are known here");
-            let path = step["path"].as_str().unwrap().strip_suffix("/-").expect("an addition to a list");
+            let path = step["path"].as_str().unwrap().strip_suffix("/-").unwrap();
             target.pointer_mut(path).unwrap().as_array_mut().unwrap().push(step["value"].clone());
         }
     }

@@ -15,9 +15,9 @@ use std::{
 
 use heliostat::{
     core::envoy::{EnvoyCluster, EnvoyConfig, EnvoyPort, EnvoyProtocol, EnvoyRouting, EnvoyState},
+    gateway::bootstrap::{Bootstrap, START},
     xds::{
         Xds,
-        bootstrap::{Bootstrap, START},
         pki::{self, Authority, Identity},
     },
 };

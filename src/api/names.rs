@@ -71,6 +71,12 @@ pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by
 pub const SLICE_MANAGER: &str = "heliostat.dev";
 /// Kubernetes' annotation on an EndpointSlice: when the change that caused the last update happened.
 pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// Linkerd's annotation on an EndpointSlice: the TLS identity that the gateway behind its addresses
+/// must prove. Its destination controller hands it to the proxies of meshed clients.
+pub const LINKERD_IDENTITY_ANNOTATION: &str = "mirror.linkerd.io/remote-gateway-identity";
+/// Linkerd's annotation on an EndpointSlice: the Service's full name in its own cluster, by which
+/// the gateway tells services apart; the proxies add the port that the client has called.
+pub const LINKERD_SERVICE_ANNOTATION: &str = "mirror.linkerd.io/remote-svc-fq-name";
 /// Kubernetes' label on a Service or slice: which proxy serves it; with a value of ours, kube-proxy
 /// leaves the object alone.
 pub const SERVICE_PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";

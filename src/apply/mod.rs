@@ -1,4 +1,5 @@
-//! Writes to this cluster: mirrors, their slices, statuses, Events and the leader's Lease.
+//! Writes to this cluster: mirrors, their slices, what an exporter programs and publishes, the
+//! certificates of its gateways, statuses, Events and the leader's Lease.
 //!
 //! Nothing here decides what is written, reads what exists to find out, or ever talks to another
 //! cluster. No write is a server-side apply (that would adopt what is not ours): creates are POSTs,
@@ -6,6 +7,7 @@
 //! resourceVersion that were last observed.
 
 mod call;
+pub mod certificates;
 pub mod events;
 #[cfg(test)]
 mod fake;

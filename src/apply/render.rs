@@ -16,7 +16,7 @@ use crate::{
     core::{
         export::object::ObjectId,
         io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
-        model::{Key, MirrorEndpoint, SlicePort},
+        model::{Key, MirrorEndpoint, SliceBody, SlicePort},
     },
 };
 
@@ -276,9 +276,10 @@ fn slice(key: &Key, mirror: &MirrorSlice) -> Value {
     let mut metadata = slice_metadata(mirror);
     metadata.insert("name".to_owned(), json!(key.name));
     metadata.insert("namespace".to_owned(), json!(key.namespace));
-    if let Some(time) = &mirror.body.trigger_time {
-        let annotations = json!({names::TRIGGER_TIME_ANNOTATION: time});
-        metadata.insert("annotations".to_owned(), annotations);
+    let annotations: Map<String, Value> =
+        slice_annotations(&mirror.body).into_iter().filter(|(_, value)| !value.is_null()).collect();
+    if !annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), annotations.into());
     }
     json!({
         "apiVersion": "discovery.k8s.io/v1",
@@ -295,13 +296,23 @@ fn slice_patch(at: &At, mirror: &MirrorSlice) -> Value {
     let mut metadata = slice_metadata(mirror);
     metadata.insert("uid".to_owned(), json!(at.uid));
     metadata.insert("resourceVersion".to_owned(), json!(at.resource_version));
-    let annotations = json!({names::TRIGGER_TIME_ANNOTATION: mirror.body.trigger_time});
-    metadata.insert("annotations".to_owned(), annotations);
+    metadata.insert("annotations".to_owned(), slice_annotations(&mirror.body).into());
     json!({
         "metadata": metadata,
         "ports": ports(&mirror.body.ports),
         "endpoints": endpoints(&mirror.body.endpoints),
     })
+}
+
+/// All annotations that a slice may have of us; null: it has none.
+fn slice_annotations(body: &SliceBody) -> Map<String, Value> {
+    let linkerd = body.linkerd.as_deref();
+    let annotations = [
+        (names::TRIGGER_TIME_ANNOTATION, body.trigger_time.as_ref()),
+        (names::LINKERD_IDENTITY_ANNOTATION, linkerd.and_then(|keys| keys.identity.as_ref())),
+        (names::LINKERD_SERVICE_ANNOTATION, linkerd.and_then(|keys| keys.service.as_ref())),
+    ];
+    annotations.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 
 /// What ties a slice to its mirror.

@@ -201,7 +201,7 @@ impl Engine {
                 Some(service) => self.set_service(&key, service),
                 None => {
                     self.overtake(Some(&key));
-                    self.world.services.remove(&key).is_some()
+                    self.replace_service(&key, None)
                 }
             };
             if news {

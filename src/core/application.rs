@@ -25,6 +25,11 @@ pub fn is_http2(port: &OriginPort) -> bool {
     says(port, &["http2", "h2c", "grpc"]) && !says(port, &["grpc-web"])
 }
 
+/// gRPC over HTTP/2 without TLS.
+pub fn is_grpc(port: &OriginPort) -> bool {
+    says(port, &["grpc"]) && !says(port, &["grpc-web"])
+}
+
 /// TLS from the first byte.
 pub fn is_tls(port: &OriginPort) -> bool {
     says(port, &["https", "tls", "wss", "grpcs"])
@@ -37,7 +42,14 @@ mod tests {
 
     fn port(name: &str, app_protocol: Option<&str>) -> OriginPort {
         let app_protocol = app_protocol.map(str::to_owned);
-        OriginPort { name: name.into(), port: 80, protocol: Protocol::Tcp, app_protocol, node_port: None }
+        OriginPort {
+            name: name.into(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            app_protocol,
+            node_port: None,
+            pod_port: None,
+        }
     }
 
     #[test]
@@ -46,6 +58,7 @@ mod tests {
         assert!(!is_http(&port("http", Some("tcp"))));
         assert!(is_http(&port("http-web", None)) && !is_http2(&port("http-web", None)));
         assert!(is_http2(&port("grpc", None)) && !is_http2(&port("grpc-web", None)));
+        assert!(is_grpc(&port("grpc-api", None)) && !is_grpc(&port("grpc-web", None)) && !is_grpc(&port("h2c", None)));
         assert!(is_tls(&port("https", None)) && !is_http(&port("https", None)));
         assert!(!is_http(&port("httpd", None)));
     }

@@ -91,8 +91,12 @@ pub fn next<'a>(
 }
 
 fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool {
-    let same =
-        there.body.family == body.family && there.body.ports == body.ports && there.body.endpoints == body.endpoints;
+    // Destructured, so that what is new of a body cannot be forgotten here.
+    let SliceBody { family, ports, endpoints, trigger_time: _, linkerd } = body;
+    let same = there.body.family == *family
+        && there.body.ports == *ports
+        && there.body.endpoints == *endpoints
+        && there.body.linkerd == *linkerd;
     same && there.service_owners == [service_uid] && !there.other_owners && !there.alien_fields
 }
 

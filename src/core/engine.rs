@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::{
     claim::{ClaimId, Claims, Outcome},
+    depend::Dependents,
     export::exporter::{ExportSettings, Exporter},
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     link::Loss,
@@ -66,9 +67,10 @@ pub struct Engine {
     retries: BTreeMap<Key, Retry>,
     next_id: u64,
     tasks: BTreeMap<String, SessionTask>,
-    host_users: BTreeMap<String, BTreeSet<Key>>,
-    node_users: BTreeMap<String, BTreeSet<Key>>,
+    host_users: Dependents,
+    node_users: Dependents,
     hosts_asked: Vec<String>,
+    /// What is done about links that are lost; of others nothing is kept.
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
     propagation: Propagation,
@@ -109,8 +111,8 @@ impl Engine {
             retries: BTreeMap::new(),
             next_id: 0,
             tasks: BTreeMap::new(),
-            host_users: BTreeMap::new(),
-            node_users: BTreeMap::new(),
+            host_users: Dependents::default(),
+            node_users: Dependents::default(),
             hosts_asked: Vec::new(),
             losses: BTreeMap::new(),
             events: Vec::new(),
@@ -299,7 +301,7 @@ impl Engine {
     }
 
     pub(super) fn touch_node_users(&mut self, link: &str) {
-        let users = self.node_users.get(link).cloned().unwrap_or_default();
+        let users: Vec<Key> = self.node_users.of(link).cloned().collect();
         users.into_iter().for_each(|key| self.touch(key));
     }
 
@@ -322,7 +324,7 @@ impl Engine {
         }
         self.exporter.iter_mut().for_each(Exporter::touch);
         self.reach.links().iter().for_each(|link| self.reach.touch(link));
-        let users = self.host_users.get(host).cloned().unwrap_or_default();
+        let users: Vec<Key> = self.host_users.of(host).cloned().collect();
         users.into_iter().for_each(|key| self.touch(key));
     }
 
@@ -346,21 +348,21 @@ impl Engine {
             let lane = self.claims.on(&key).next().map(|id| id.link.clone()).unwrap_or_default();
             self.queue.push(&lane, key);
         }
-        let losses: BTreeMap<String, Loss> =
-            self.world.links.iter().map(|(name, link)| (name.clone(), link.loss(now))).collect();
-        let changed: Vec<String> = losses
-            .iter()
-            .filter(|(name, loss)| self.losses.get(*name).copied().unwrap_or(Loss::None) != **loss)
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.losses = losses;
-        let leases: Vec<String> = self
-            .world
-            .links
-            .iter_mut()
-            .filter_map(|(name, link)| link.lease_passed(now).then(|| name.clone()))
-            .collect();
-        changed.iter().chain(&leases).for_each(|link| self.touch_link(link));
+        let mut changed = Vec::new();
+        for (name, link) in &mut self.world.links {
+            let loss = link.loss(now);
+            let lost = self.losses.get(name).copied().unwrap_or(Loss::None) != loss;
+            if lost && loss == Loss::None {
+                self.losses.remove(name);
+            } else if lost {
+                self.losses.insert(name.clone(), loss);
+            }
+            if link.lease_passed(now) || lost {
+                changed.push(name.clone());
+            }
+        }
+        self.losses.retain(|name, _| self.world.links.contains_key(name));
+        changed.iter().for_each(|link| self.touch_link(link));
     }
 
     // ---- limits ----
@@ -433,24 +435,8 @@ impl Engine {
     /// Remembers what a decision depends on.
     fn depend(&mut self, target: &Key, decision: &Decision) {
         self.note_gateways(target, decision);
-        self.host_users.retain(|host, users| {
-            if !decision.hosts.contains(host) {
-                users.remove(target);
-            }
-            !users.is_empty()
-        });
-        for host in &decision.hosts {
-            self.host_users.entry(host.clone()).or_default().insert(target.clone());
-        }
-        self.node_users.retain(|link, users| {
-            if decision.nodes.as_deref() != Some(link) {
-                users.remove(target);
-            }
-            !users.is_empty()
-        });
-        if let Some(link) = &decision.nodes {
-            self.node_users.entry(link.clone()).or_default().insert(target.clone());
-        }
+        self.host_users.set(target, &decision.hosts);
+        self.node_users.set(target, &decision.nodes.iter().cloned().collect());
     }
 
     pub(super) fn settle(&mut self, outcomes: Vec<(ClaimId, Outcome)>) {
@@ -522,7 +508,7 @@ impl Engine {
         match self.world.services.get(key) {
             Some(known) if newer(known) || *known == service => false,
             _ => {
-                self.world.services.insert(key.clone(), service);
+                self.replace_service(key, Some(service));
                 true
             }
         }
@@ -582,7 +568,7 @@ impl Engine {
                 key: spec.kubeconfig_secret_ref.key.clone(),
                 selector: checked.query.clone(),
                 namespaces: (!spec.services.namespaces.is_empty()).then(|| spec.services.namespaces.clone()),
-                nodes: self.node_users.contains_key(name),
+                nodes: self.node_users.has(name),
                 max_services: spec.limits.services,
                 // Another expected identity is answered by another listing.
                 resync: Some(format!("{requested}/{}", spec.cluster_uid.as_deref().unwrap_or_default())),
@@ -601,8 +587,12 @@ impl Engine {
     }
 
     fn ask_hosts(&mut self, out: &mut Vec<Output>) {
+        let exporters_too = self.exporter.as_mut().is_some_and(Exporter::hosts_changed);
+        if !(self.host_users.changed() || exporters_too) {
+            return;
+        }
         let exporters = self.exporter.iter().flat_map(Exporter::hosts);
-        let wanted: BTreeSet<String> = self.host_users.keys().chain(exporters).cloned().collect();
+        let wanted: BTreeSet<String> = self.host_users.all().chain(exporters).cloned().collect();
         if !wanted.iter().eq(&self.hosts_asked) {
             self.world.hosts.retain(|host, _| wanted.contains(host));
             let wanted: Vec<String> = wanted.into_iter().collect();
@@ -639,7 +629,7 @@ impl Engine {
 
     /// A warning on the policy, unless the claim says so already.
     fn warn_of(&mut self, id: &ClaimId, refusal: Option<&Refusal>) {
-        let Some(refusal) = refusal else { return };
+        let Some(refusal) = refusal.filter(|refusal| !refusal.advice) else { return };
         if self
             .claims
             .get(id)

@@ -9,6 +9,38 @@ use std::{
     str::FromStr,
 };
 
+use super::name;
+
+/// The Service by which Envoys reach the controller, and its port (config/components/exporter).
+pub const XDS_SERVICE: (&str, u16) = ("heliostat-xds", 18000);
+
+/// Longest name of a Service.
+const MAX_NAME: usize = 63;
+
+/// Name of all that a binding's own gateway is made of: `heliostat-gateway-<binding>`, over 63
+/// characters cut and closed by a hash.
+#[must_use]
+pub fn gateway_name(binding: &str) -> String {
+    let name = format!("heliostat-gateway-{binding}");
+    if name.len() <= MAX_NAME {
+        return name;
+    }
+    let hash = name::hash(&[binding], 8);
+    format!("{}-{hash}", &name[..MAX_NAME - 9].trim_end_matches(['-', '.']))
+}
+
+/// Name of the Secret with the certificate by which a binding's Envoys are let in.
+#[must_use]
+pub fn certificate_name(binding: &str) -> String {
+    format!("{}-tls", gateway_name(binding))
+}
+
+/// The name by which Envoys reach the controller in `namespace`.
+#[must_use]
+pub fn xds_host(namespace: &str, cluster_domain: &str) -> String {
+    format!("{}.{namespace}.svc.{cluster_domain}", XDS_SERVICE.0)
+}
+
 /// What all the Envoys of one binding are to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvoyConfig {
@@ -206,6 +238,14 @@ mod tests {
 
     fn sni(names: &[(&str, &str)]) -> EnvoyRouting {
         EnvoyRouting::Sni { names: names.iter().map(|(name, cluster)| ((*name).into(), (*cluster).into())).collect() }
+    }
+
+    #[test]
+    fn a_gateways_name_is_one_of_a_service() {
+        assert_eq!(gateway_name("public"), "heliostat-gateway-public");
+        assert_eq!(certificate_name("public"), "heliostat-gateway-public-tls");
+        let (one, two) = (gateway_name(&"a".repeat(63)), gateway_name(&format!("{}b", "a".repeat(62))));
+        assert!(one != two && one.len() <= MAX_NAME && two.len() <= MAX_NAME, "{one} {two}");
     }
 
     #[test]

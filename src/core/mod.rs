@@ -7,6 +7,7 @@ pub mod address;
 pub mod application;
 pub mod claim;
 pub mod copy;
+pub mod depend;
 pub mod diff;
 pub mod engine;
 pub mod envoy;

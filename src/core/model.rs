@@ -133,6 +133,8 @@ pub struct OriginPort {
     pub app_protocol: Option<String>,
     /// Port on every node, where there is one.
     pub node_port: Option<u16>,
+    /// `targetPort`, the port on its pods, where that is a number and not a name.
+    pub pod_port: Option<u16>,
 }
 
 /// An address that a load balancer reports.
@@ -378,6 +380,18 @@ pub struct SliceBody {
     pub endpoints: Vec<MirrorEndpoint>,
     /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
     pub trigger_time: Option<String>,
+    /// What Linkerd must know of the addresses; only by a gateway with routing Linkerd.
+    pub linkerd: Option<Box<LinkerdKeys>>,
+}
+
+/// What Linkerd's destination controller reads of a slice beside addresses, readiness and ports: two
+/// annotations. It reads no key of ours from the Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkerdKeys {
+    /// TLS identity of the gateway.
+    pub identity: Option<String>,
+    /// Full name of the origin in its own cluster.
+    pub service: Option<String>,
 }
 
 /// An endpoint of a mirror.

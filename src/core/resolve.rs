@@ -260,6 +260,7 @@ impl<'a> View<'a> {
             origin,
             ports: policy.wanted_ports(origin),
             policy,
+            cluster_domain: self.cluster_domain,
             mirror_name: format!("{}.{}.svc.{}", key.name, key.namespace, self.cluster_domain),
             families: state.map(|s| s.families.as_slice()),
             addresses: &addresses,

@@ -24,12 +24,20 @@ pub struct Refusal {
     pub reason: Reason,
     /// What, why and what to do next.
     pub message: String,
+    /// It keeps nothing from working: what to know of something that is as it was asked for. Where
+    /// it holds for many, status lists it once, and no Event tells it.
+    pub advice: bool,
 }
 
 impl Refusal {
     /// A refusal.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), advice: false }
+    }
+
+    /// An advice.
+    pub fn advice(reason: Reason, message: impl Into<String>) -> Self {
+        Self { advice: true, ..Self::new(reason, message) }
     }
 }
 

@@ -2,6 +2,8 @@
 //! Deployment, bootstrap and Service, and what they are to do; never the credentials by which they
 //! are let in, which are kept elsewhere.
 
+pub mod bootstrap;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -15,7 +17,10 @@ use crate::{
     },
     core::{
         application,
-        envoy::{EnvoyCluster, EnvoyConfig, EnvoyHost, EnvoyPort, EnvoyProtocol, EnvoyRouting},
+        envoy::{
+            EnvoyCluster, EnvoyConfig, EnvoyHost, EnvoyPort, EnvoyProtocol, EnvoyRouting, XDS_SERVICE,
+            certificate_name, gateway_name, xds_host,
+        },
         export::{
             object::{self, Kind, OWN_CONFIG_MAP, OWN_DEPLOYMENT, OWN_SERVICE, Object, ObjectId},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Supply, Surroundings},
@@ -24,14 +29,12 @@ use crate::{
         name,
         select::Refusal,
     },
-    xds::bootstrap::{Bootstrap, START},
 };
+use bootstrap::{Bootstrap, START};
 
 /// The kinds it makes.
 pub(super) const KINDS: [Kind; 3] = [OWN_DEPLOYMENT, OWN_SERVICE, OWN_CONFIG_MAP];
 
-/// The Service by which Envoys reach the controller, and its port (config/components/exporter).
-const XDS: (&str, u16) = ("heliostat-xds", 18000);
 /// Envoy's administration, on the pod's loopback only.
 const ADMIN_PORT: u16 = 19001;
 /// `/ready` and the metrics of an Envoy.
@@ -44,8 +47,6 @@ const PRIVILEGED: u16 = 1023;
 const RAISED: u16 = 10_000;
 /// Most nodes whose addresses are published (design: section 5).
 const MAX_NODES: usize = 16;
-/// Longest name of a Service.
-const MAX_NAME: usize = 63;
 /// Where files are mounted in the pods.
 const FILES: &str = "/etc/heliostat/envoy";
 const TLS: &str = "/etc/heliostat/tls";
@@ -61,7 +62,7 @@ pub(super) struct Envoy {
 
 impl Envoy {
     pub(super) fn new(binding: &str, routing: Routing, provider: &EnvoyProvider) -> Self {
-        Self { name: name_of(binding), binding: binding.to_owned(), routing, service_type: provider.service_type }
+        Self { name: gateway_name(binding), binding: binding.to_owned(), routing, service_type: provider.service_type }
     }
 
     fn key(&self, around: &Surroundings<'_>) -> Key {
@@ -89,11 +90,11 @@ impl Envoy {
     }
 
     fn config_map(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> (Object, String) {
-        let xds_host = format!("{}.{}.svc.{}", XDS.0, around.namespace, around.cluster_domain);
+        let xds_host = xds_host(around.namespace, around.cluster_domain);
         let files = Bootstrap {
             binding: &self.binding,
             xds_host: &xds_host,
-            xds_port: XDS.1,
+            xds_port: XDS_SERVICE.1,
             admin_port: ADMIN_PORT,
             ready_port: READY_PORT,
             ipv6: has_ipv6(around),
@@ -116,7 +117,7 @@ impl Envoy {
         }
         let volumes = json!([
             {"name": "files", "configMap": {"name": self.name}},
-            {"name": "tls", "secret": {"secretName": format!("{}-tls", self.name)}},
+            {"name": "tls", "secret": {"secretName": certificate_name(&self.binding)}},
             {"name": "tmp", "emptyDir": {}},
         ]);
         let spread = json!({"podAffinityTerm": {
@@ -294,16 +295,6 @@ impl Provider for Envoy {
             false => Programmed::Pending("Envoy has not acknowledged it yet".into(), None),
         }
     }
-}
-
-/// `heliostat-gateway-<binding>`, over 63 characters cut and closed by a hash.
-fn name_of(binding: &str) -> String {
-    let name = format!("heliostat-gateway-{binding}");
-    if name.len() <= MAX_NAME {
-        return name;
-    }
-    let hash = name::hash(&[binding], 8);
-    format!("{}-{hash}", &name[..MAX_NAME - 9].trim_end_matches(['-', '.']))
 }
 
 /// The port of the Service.

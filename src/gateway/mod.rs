@@ -3,7 +3,12 @@
 //! decided there.
 
 mod envoy;
+mod gateway_api;
 mod object;
+#[cfg(test)]
+mod scene;
+
+pub use envoy::bootstrap;
 
 use crate::{
     api::{
@@ -22,17 +27,23 @@ use crate::{
 /// The provider of a binding.
 #[must_use]
 pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    let binding::Provider { gateway_api: _, traefik: _, emissary: _, gloo: _, envoy, linkerd: _ } = &export.provider;
-    match envoy {
-        Some(provider) if routing != Routing::Linkerd => Box::new(envoy::Envoy::new(binding, routing, provider)),
-        _ => Box::new(Nothing),
+    let binding::Provider { gateway_api, traefik: _, emissary: _, gloo: _, envoy, linkerd: _ } = &export.provider;
+    if routing == Routing::Linkerd {
+        return Box::new(Nothing);
     }
+    if let Some(provider) = gateway_api {
+        return Box::new(gateway_api::GatewayApi::new(binding, routing, export, provider));
+    }
+    if let Some(provider) = envoy {
+        return Box::new(envoy::Envoy::new(binding, routing, provider));
+    }
+    Box::new(Nothing)
 }
 
 /// Every kind of object that some provider makes or reads.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    envoy::KINDS.to_vec()
+    [&envoy::KINDS[..], &gateway_api::KINDS].concat()
 }
 
 /// In the place of a provider that this version does not know, or not with this routing: the schema

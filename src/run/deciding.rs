@@ -77,8 +77,16 @@ impl Hands {
             Output::Resolve(hosts) => drop(self.hosts.send_replace(hosts)),
             Output::Probe(targets) => drop(self.targets.send_replace(targets)),
             Output::Event(event) => self.reporter.report(event),
-            Output::Follow(kinds) => self.exporting.iter().for_each(|exporting| exporting.follow(&kinds)),
-            Output::Envoys { .. } => {}
+            Output::Follow(kinds) => {
+                if let Some(exporting) = &self.exporting {
+                    exporting.follow(kinds);
+                }
+            }
+            Output::Envoys { binding, config } => {
+                if let Some(exporting) = &self.exporting {
+                    exporting.envoys(&binding, config);
+                }
+            }
             Output::Propagated(took) => self.metrics.propagated(took),
         }
     }

@@ -4,7 +4,6 @@
 //! An Envoy that is connected keeps what it has when the server goes, and while the server does not
 //! know yet what it is to do: nothing is taken away on ignorance.
 
-pub mod bootstrap;
 mod conversation;
 mod gateways;
 pub mod pki;

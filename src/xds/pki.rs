@@ -189,6 +189,14 @@ pub fn expires_at(certificate: &str) -> Result<Timestamp, PkiError> {
     Ok(validity(certificate)?.1)
 }
 
+/// When a certificate (PEM) was made, but for what clocks may be apart.
+///
+/// # Errors
+/// [`PkiError::Unusable`].
+pub fn made_at(certificate: &str) -> Result<Timestamp, PkiError> {
+    Ok(validity(certificate)?.0)
+}
+
 /// Whether a certificate (PEM) is to be renewed: when two thirds of its time have passed.
 ///
 /// # Errors
@@ -302,6 +310,7 @@ mod tests {
         let authority = Authority::new(at(0)).unwrap();
         let server = authority.issue_server(&["heliostat.example".to_owned()], at(0)).unwrap();
         assert_eq!(expires_at(&server.certificate).unwrap(), at(30 * DAY));
+        assert_eq!(at(0).duration_since(made_at(&server.certificate).unwrap()).unsigned_abs(), SKEW);
         assert!(!is_due(&server.certificate, at(19 * DAY)).unwrap());
         assert!(is_due(&server.certificate, at(20 * DAY)).unwrap());
         let own = &authority.identity().certificate;

@@ -79,7 +79,14 @@ pub fn binding(name: &str, spec: Value) -> GatewayBinding {
 }
 
 pub fn port(name: &str, number: u16) -> OriginPort {
-    OriginPort { name: name.into(), port: number, protocol: Protocol::Tcp, app_protocol: None, node_port: None }
+    OriginPort {
+        name: name.into(),
+        port: number,
+        protocol: Protocol::Tcp,
+        app_protocol: None,
+        node_port: None,
+        pod_port: None,
+    }
 }
 
 /// An exported LoadBalancer Service with ports http 80 and grpc 9090 at 203.0.113.5.

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::core::{
     export::object::{Kind, LEASE, OWN_SERVICE, kind},
-    model::{Family, Protocol, Readiness, SliceBody},
+    model::{Family, LinkerdKeys, Protocol, Readiness, SliceBody},
 };
 
 fn key() -> Key {
@@ -44,6 +44,7 @@ fn mirror_slice() -> MirrorSlice {
                 endpoint("2001:db8::3", Readiness { ready: false, serving: true, terminating: true }, None),
             ],
             trigger_time: Some("2026-01-02T03:04:05Z".into()),
+            linkerd: None,
         },
     }
 }
@@ -256,13 +257,45 @@ fn a_slice_is_changed_whole_but_for_its_immutable_address_type() {
                     "kubernetes.io/service-name": "books-east",
                     "endpointslice.kubernetes.io/managed-by": "heliostat.dev",
                 },
-                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": null},
+                "annotations": {
+                    "endpoints.kubernetes.io/last-change-trigger-time": null,
+                    "mirror.linkerd.io/remote-gateway-identity": null,
+                    "mirror.linkerd.io/remote-svc-fq-name": null,
+                },
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "books-east", "uid": "s1"}],
             },
             "ports": [{"port": 30080, "protocol": "TCP"}],
             "endpoints": [],
         }),
     );
+}
+
+/// What Linkerd's destination controller reads of a slice whose endpoints have no targetRef, by its
+/// source: linkerd2 at 15aa61a3, controller/api/destination/watcher/port_publisher.go.
+#[test]
+fn a_slice_by_a_linkerd_gateway_says_whose_identity_and_which_service() {
+    let mut mirror = mirror_slice();
+    mirror.body.trigger_time = None;
+    let keys = LinkerdKeys {
+        identity: Some("gw.mc.serviceaccount.identity.linkerd.cluster.local".into()),
+        service: Some("books.shop.svc.cluster.local".into()),
+    };
+    mirror.body.linkerd = Some(Box::new(keys));
+    let annotations = json!({
+        "mirror.linkerd.io/remote-gateway-identity": "gw.mc.serviceaccount.identity.linkerd.cluster.local",
+        "mirror.linkerd.io/remote-svc-fq-name": "books.shop.svc.cluster.local",
+    });
+    let key = || Key::new("shop", "books-east-1a");
+    let created = sent(&WriteOp::CreateSlice(key(), mirror.clone())).3;
+    assert_eq!(created["metadata"]["annotations"], annotations);
+    let endpoints = created["endpoints"].as_array().unwrap();
+    assert!(endpoints.iter().all(|endpoint| endpoint.get("targetRef").is_none()), "{endpoints:?}");
+    let mut patched = sent(&WriteOp::PatchSlice(key(), at(), mirror)).3["metadata"]["annotations"].take();
+    assert_eq!(
+        patched.as_object_mut().unwrap().remove("endpoints.kubernetes.io/last-change-trigger-time"),
+        Some(Value::Null)
+    );
+    assert_eq!(patched, annotations);
 }
 
 #[test]

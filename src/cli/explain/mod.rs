@@ -1,8 +1,10 @@
 //! `heliostat explain`: why is this Service mirrored, or not, and by which way? An ordered chain of
 //! checks, each answered by the controller's own engine over what was just read here and in the
-//! exporter; where that can't be read, by what the controller wrote last.
+//! exporter; where that can't be read, by what the controller wrote last. And does a Service of
+//! this cluster go out through a gateway?
 
 mod chain;
+mod export;
 mod subject;
 mod told;
 
@@ -20,15 +22,17 @@ use super::{
 };
 use crate::core::model::Key;
 use chain::Chain;
+use export::Export;
 
-/// Tell why a Service is mirrored or not, and by which way.
+/// Tell why a Service is mirrored or not, and by which way; and of a Service of this cluster, whether it is
+/// exported through a gateway.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Exporters are read with the links' own Secrets; without the right to read those, or when an exporter
 is down, what the controller wrote last is told instead.
 
   heliostat explain books-east -n shop     # a mirror
-  heliostat explain shop/books             # an origin, over all links")]
+  heliostat explain shop/books             # an origin, over all links; and here, as an export")]
 pub(super) struct Args {
     /// Name of a mirror or of an origin, or NAMESPACE/NAME.
     service: String,
@@ -93,6 +97,8 @@ struct Case {
 struct Report {
     service: String,
     cases: Vec<Case>,
+    /// Of a Service of this cluster: what each binding with export makes of it.
+    exports: Vec<Export>,
     /// Links that could not be read, and why: of these only statuses speak.
     unread: BTreeMap<String, String>,
 }
@@ -104,9 +110,13 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     let mut progress = Progress::new();
     progress.wait("reading this cluster");
     let snapshot = Snapshot::read(&cluster).await?;
-    if snapshot.links.is_empty() {
+    let exports = match export::read(&cluster, &key).await? {
+        Some(exported) => export::exports(&key, &exported, &snapshot.bindings),
+        None => Vec::new(),
+    };
+    if snapshot.links.is_empty() && exports.is_empty() {
         bail!(
-            "there are no links in {}, so nothing is mirrored. Make one with: heliostat link NAME --remote-context C --apply",
+            "there are no links in {}, so nothing is mirrored, and no binding exports {key}. Make a link with: heliostat link NAME --remote-context C --apply; or a GatewayBinding with spec.export",
             cluster.name()
         );
     }
@@ -117,7 +127,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
         cases.extend(Chain::new(&survey, &subject).cases().await);
     }
     drop(progress);
-    let report = Report { service: key.to_string(), cases, unread: survey.unread };
+    let report = Report { service: key.to_string(), cases, exports, unread: survey.unread };
     args.output.print(&report, render)
 }
 
@@ -140,27 +150,31 @@ fn asked(args: &Args, default: &str) -> anyhow::Result<Key> {
 
 fn render(report: &Report) -> String {
     let mut text = String::new();
+    for Export { binding, published, checks } in &report.exports {
+        let does = if *published { "goes" } else { "does not go" };
+        text += &section(&format!("{} {does} out through binding {binding}", report.service), checks);
+    }
     for case in &report.cases {
-        text += &clean(&headline(case));
-        text += "\n\n";
-        text += &table(
-            ["CHECK", "VERDICT", "DETAIL"],
-            case.checks.iter().map(|c| {
-                let detail = match &c.reason {
-                    Some(reason) if !c.detail.is_empty() => format!("{reason}: {}", c.detail),
-                    Some(reason) => reason.clone(),
-                    None => c.detail.clone(),
-                };
-                [c.check.clone(), c.verdict.as_str().to_owned(), detail]
-            }),
-        );
-        text.push('\n');
+        text += &section(&headline(case), &case.checks);
     }
     let silent = report.unread.iter().filter(|(link, _)| report.cases.iter().all(|case| case.link != **link));
     for (link, why) in silent {
         text += &format!("link {link} could not be read, so nothing is known of its services: {}\n", clean(why));
     }
     text.trim_end().to_owned() + "\n"
+}
+
+/// A headline and the checks that lead to it.
+fn section(headline: &str, checks: &[Check]) -> String {
+    let rows = checks.iter().map(|c| {
+        let detail = match &c.reason {
+            Some(reason) if !c.detail.is_empty() => format!("{reason}: {}", c.detail),
+            Some(reason) => reason.clone(),
+            None => c.detail.clone(),
+        };
+        [c.check.clone(), c.verdict.as_str().to_owned(), detail]
+    });
+    format!("{}\n\n{}\n", clean(headline), table(["CHECK", "VERDICT", "DETAIL"], rows))
 }
 
 /// What it comes to, in one line.
@@ -231,7 +245,8 @@ mod tests {
     #[test]
     fn the_chain_is_a_table_without_escapes() {
         let unread = BTreeMap::from([("west".to_owned(), "down\n\u{1b}[1m!".to_owned())]);
-        let report = Report { service: "shop/books".to_owned(), cases: vec![case(false, None, None)], unread };
+        let report =
+            Report { service: "shop/books".to_owned(), cases: vec![case(false, None, None)], exports: vec![], unread };
         assert_eq!(
             render(&report),
             "\

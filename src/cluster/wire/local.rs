@@ -15,8 +15,8 @@ use super::{FromWire, Keep, field, remote::METADATA};
 use crate::{
     api::{GROUP, names},
     core::model::{
-        Family, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint, MirrorState,
-        MirroredCondition, SliceBody,
+        Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint,
+        MirrorState, MirroredCondition, SliceBody,
     },
 };
 
@@ -139,11 +139,22 @@ impl FromWire for LocalSlice {
                 ports,
                 endpoints,
                 trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(str::to_owned),
+                linkerd: linkerd_keys(&meta["annotations"]),
             },
             alien_type: family.is_none().then(|| kind.to_owned()),
             alien_fields: steered || !all_ports || !all_endpoints,
         }
     }
+}
+
+/// What there is of Linkerd's keys, be it empty or one of them alone: an edit must differ.
+fn linkerd_keys(annotations: &Value) -> Option<Box<LinkerdKeys>> {
+    let key = |name: &str| annotations[name].as_str().map(str::to_owned);
+    let keys = LinkerdKeys {
+        identity: key(names::LINKERD_IDENTITY_ANNOTATION),
+        service: key(names::LINKERD_SERVICE_ANNOTATION),
+    };
+    (keys != LinkerdKeys::default()).then(|| Box::new(keys))
 }
 
 /// What can be read of a list, sorted, and whether that was all.

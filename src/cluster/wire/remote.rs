@@ -120,7 +120,12 @@ fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
             }
         },
     };
-    Ok(OriginPort { name, port, protocol, app_protocol, node_port })
+    let pod_port = match &value["targetPort"] {
+        Value::Null => Some(port),
+        Value::Number(n) if n.as_u64() == Some(0) => Some(port),
+        target => field::port_number(target),
+    };
+    Ok(OriginPort { name, port, protocol, app_protocol, node_port, pod_port })
 }
 
 fn ingress(list: &Value) -> Vec<Ingress> {

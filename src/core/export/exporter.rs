@@ -47,6 +47,7 @@ pub struct Exporter {
     /// The outcome of the last pass.
     reports: BTreeMap<String, Report>,
     hosts: BTreeSet<String>,
+    hosts_changed: bool,
     envoys: BTreeMap<String, EnvoyConfig>,
     followed: bool,
     dirty: bool,
@@ -70,6 +71,7 @@ impl Exporter {
             known: Known::default(),
             reports: BTreeMap::new(),
             hosts: BTreeSet::new(),
+            hosts_changed: false,
             envoys: BTreeMap::new(),
             followed: false,
             dirty: true,
@@ -115,6 +117,11 @@ impl Exporter {
     /// Hostnames of gateways to keep resolved.
     pub fn hosts(&self) -> impl Iterator<Item = &String> {
         self.hosts.iter()
+    }
+
+    /// Whether those are others than when this was asked last.
+    pub fn hosts_changed(&mut self) -> bool {
+        mem::take(&mut self.hosts_changed)
     }
 
     /// When something is due by time alone.
@@ -190,7 +197,9 @@ impl Exporter {
 
     fn take_over(&mut self, pass: &mut Pass, now: Timestamp) -> BTreeSet<String> {
         self.wake = pass.wake;
-        self.hosts = mem::take(&mut pass.hosts);
+        let hosts = mem::take(&mut pass.hosts);
+        self.hosts_changed |= hosts != self.hosts;
+        self.hosts = hosts;
         let waits = |(binding, report): (&String, &Report)| {
             report.waits.keys().map(|route| (binding.clone(), route.clone())).collect::<Vec<_>>()
         };

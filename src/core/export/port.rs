@@ -126,7 +126,7 @@ pub enum Allocation {
     /// It has it.
     Has(u16),
     /// This Lease is to be written, then it has this port.
-    Claim(u16, Object),
+    Claim(u16, Box<Object>),
     /// It gets none.
     Refused(Refusal),
 }
@@ -172,7 +172,7 @@ pub fn allocate(
         let allocation = match probe(terms.range, route, free) {
             Some(port) => {
                 given.insert((route.protocol, port));
-                Allocation::Claim(port, lease(terms, route, port))
+                Allocation::Claim(port, Box::new(lease(terms, route, port)))
             }
             None => Allocation::Refused(exhausted(terms, route)),
         };
@@ -197,11 +197,11 @@ fn former(
         return Some((*port, Allocation::Has(*port)));
     }
     if let Some((port, _)) = mine.iter().filter(usable).find(|(_, c)| c.released.is_some()) {
-        return Some((*port, Allocation::Claim(*port, lease(terms, route, *port))));
+        return Some((*port, Allocation::Claim(*port, Box::new(lease(terms, route, *port)))));
     }
     let port = *published.get(route)?;
     let free = !by_port.contains_key(&(route.protocol, port)) && terms.supply.has(route.protocol, port);
-    free.then(|| (port, Allocation::Claim(port, lease(terms, route, port))))
+    free.then(|| (port, Allocation::Claim(port, Box::new(lease(terms, route, port)))))
 }
 
 /// From a place in the range that follows from the route, upwards and around.

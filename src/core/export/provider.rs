@@ -182,7 +182,8 @@ pub enum Programmed {
 
 /// A make of gateway: one file each in `src/gateway/`.
 pub trait Provider: fmt::Debug + Send {
-    /// The kinds that it reads or makes. Those it can do without are listed too.
+    /// The kinds that it reads or makes. Those it can do without are listed too: nothing else is
+    /// asked before it is known of each whether it is served, and what there is of it.
     fn kinds(&self) -> Vec<Kind>;
 
     /// The gateway as it is.

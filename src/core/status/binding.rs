@@ -7,10 +7,15 @@ use super::{
 use crate::{
     api::{
         ConditionType, GatewayBinding, Reason,
-        binding::{BindingServiceCounts, GatewayBindingStatus, Routing},
+        binding::{BindingServiceCounts, GatewayBindingStatus},
         names::VIA_ANNOTATION,
     },
-    core::{engine::Engine, select::Refusal, way::Via, world::Owner},
+    core::{
+        engine::Engine,
+        model::{Key, LocalService},
+        select::Refusal,
+        world::Owner,
+    },
 };
 
 /// What a binding with `export` is told where nothing acts on it.
@@ -26,15 +31,8 @@ impl Engine {
         {
             return self.export_status(exporter.report(name), before, binding);
         }
-        let unsupported = |what: &str| {
-            Refusal::new(Reason::UnsupportedValue, format!("{what} is not supported by this version of Heliostat"))
-        };
-        let import = match (&binding.spec.import, binding.spec.routing) {
-            (None, _) => Err(Refusal::new(Reason::UnsupportedValue, OFF)),
-            (Some(_), Routing::Linkerd) => Err(unsupported("spec.routing: Linkerd")),
-            (Some(import), _) => Ok(import),
-        };
-        let import = match import {
+        let off = || Refusal::new(Reason::UnsupportedValue, OFF);
+        let import = match binding.spec.import.as_ref().ok_or_else(off) {
             Ok(import) => import,
             Err(refusal) => {
                 c.say(ConditionType::Ready, no(&refusal));
@@ -78,13 +76,30 @@ impl Engine {
             failures: Vec::new(),
         })
     }
+
+    /// Takes a Service over, or lets it go; the status of a binding that does or did feed it may
+    /// have changed. Gives whether there was one.
+    pub(in crate::core) fn replace_service(&mut self, key: &Key, service: Option<LocalService>) -> bool {
+        let after = service.as_ref().and_then(fed_by).map(str::to_owned);
+        let old = match service {
+            Some(service) => self.world.services.insert(key.clone(), service),
+            None => self.world.services.remove(key),
+        };
+        let before = old.as_ref().and_then(fed_by);
+        if before != after.as_deref() {
+            before.into_iter().chain(after.as_deref()).for_each(|binding| self.status.touch_binding(binding));
+        }
+        old.is_some()
+    }
+
     /// How many mirrors a binding feeds, by what stands on them: a new process knows that at once.
     fn mirrors_through(&self, binding: &str, link: &str) -> usize {
-        let via = Via::Gateway(binding.to_owned()).to_string();
-        let services = self.world.services.iter();
-        let fed = services.filter(|(_, service)| {
-            service.ours.as_ref().is_some_and(|state| state.annotations.get(VIA_ANNOTATION) == Some(&via))
-        });
+        let fed = self.world.services.iter().filter(|(_, service)| fed_by(service) == Some(binding));
         fed.filter(|(key, _)| self.world.owner(key) == Owner::Ours(link)).count()
     }
+}
+
+/// The binding through which a mirror is fed, as it says itself.
+fn fed_by(service: &LocalService) -> Option<&str> {
+    service.ours.as_ref()?.annotations.get(VIA_ANNOTATION)?.strip_prefix("Gateway/")
 }

@@ -216,7 +216,10 @@ impl Engine {
                 tally.why_pending.get_or_insert_with(|| why.message.clone());
             }
             let stands = said.iter().filter(|f| claim.outcome == Outcome::Awaited && is_about(f, id)).cloned();
-            let failures = claim.outcome.notes().iter().map(|note| failure(id, note)).chain(stands);
+            let listed = |note: &Refusal| tally.failures.iter().any(|f| f.link == id.link && f.message == note.message);
+            let notes: Vec<&Refusal> =
+                claim.outcome.notes().iter().filter(|note| !(note.advice && listed(note))).collect();
+            let failures = notes.into_iter().map(|note| failure(id, note)).chain(stands);
             tally.failures.extend(failures.take(MAX_LISTED.saturating_sub(tally.failures.len())));
         }
         // Mirrors of remotes that have not been listed in this process are still there.

@@ -22,6 +22,7 @@ pub(super) fn offer(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
             ports: ports(q, slice),
             endpoints,
             trigger_time: slice.trigger_time.clone(),
+            linkerd: None,
         });
     }
     if sources.iter().all(|s| s.endpoints.is_empty()) && out.notes.is_empty() {

@@ -7,19 +7,19 @@ use std::{
 
 use jiff::SignedDuration;
 
-use super::{Question, Source, Via, Yield, carried, endpoints, note_denied, origin_ready, resolved};
+use super::{Question, Source, Via, Yield, carried, endpoints, hostname, note_denied, origin_ready, resolved};
 use crate::{
     api::{
         Reason,
         binding::{Import, Routing},
         duration::parse_duration,
-        names::CONTRACT_V1,
+        names::{CONTRACT_V1, GATEWAY_IDENTITY_ANNOTATION},
     },
     core::{
         application,
         model::{
-            AddressType, Family, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice, SlicePort,
-            SliceRole,
+            AddressType, Family, LinkerdKeys, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice,
+            SlicePort, SliceRole,
         },
         select::Refusal,
     },
@@ -64,10 +64,17 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
     let mut out = Yield::default();
     let mut refused = None;
     for (name, slice, published) in slices {
-        if let Err(refusal) = usable(q, published) {
-            refused = Some(refusal);
-            continue;
-        }
+        let usable = usable(q, published).and_then(|linkerd| {
+            let ports = published_ports(q, slice, linkerd.is_some());
+            if linkerd.is_some() && ports.is_empty() { Err(no_tcp(q)) } else { Ok((linkerd, ports)) }
+        });
+        let (linkerd, ports) = match usable {
+            Ok(usable) => usable,
+            Err(refusal) => {
+                refused = Some(refusal);
+                continue;
+            }
+        };
         let stale = lease_ran_out(q, published);
         out.stale |= stale;
         let mut found = Vec::new();
@@ -77,7 +84,7 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
             found.extend(with_readiness(q, slice.address_type, address, readiness, &mut out));
         }
         let key = vec!["gateway".to_owned(), binding.to_owned(), (*name).to_owned()];
-        out.sources.push(Source { name: key, ports: published_ports(q, slice), endpoints: found, trigger_time: None });
+        out.sources.push(Source { name: key, ports, endpoints: found, trigger_time: None, linkerd });
     }
     match refused {
         Some(refusal) if out.sources.is_empty() => Err((refusal, out)),
@@ -100,8 +107,8 @@ fn with_readiness(
     found
 }
 
-/// Whether this program can use what a published slice says.
-fn usable(q: &Question<'_>, published: &Published) -> Result<(), Refusal> {
+/// Whether this program can use what a published slice says, and what Linkerd must know of it.
+fn usable(q: &Question<'_>, published: &Published) -> Result<Option<Box<LinkerdKeys>>, Refusal> {
     if published.contract != CONTRACT_V1 {
         return Err(Refusal::new(
             Reason::UnsupportedValue,
@@ -112,11 +119,11 @@ fn usable(q: &Question<'_>, published: &Published) -> Result<(), Refusal> {
         ));
     }
     match Routing::parse(&published.routing) {
-        Some(Routing::Port) => Ok(()),
+        Some(Routing::Port) => Ok(None),
         Some(Routing::Host | Routing::Sni)
             if published.hostnames.iter().any(|h| h.eq_ignore_ascii_case(&q.mirror_name)) =>
         {
-            Ok(())
+            Ok(None)
         }
         Some(Routing::Host | Routing::Sni) => Err(Refusal::new(
             Reason::HostnameMismatch,
@@ -126,11 +133,40 @@ fn usable(q: &Question<'_>, published: &Published) -> Result<(), Refusal> {
                 if published.hostnames.is_empty() { "no name".to_owned() } else { published.hostnames.join(", ") }
             ),
         )),
-        Some(Routing::Linkerd) | None => Err(Refusal::new(
+        Some(Routing::Linkerd) => linkerd_keys(q, published.identity.as_deref(), &published.hostnames).map(Some),
+        None => Err(Refusal::new(
             Reason::UnsupportedValue,
             format!("routing {:?} is not supported by this version", published.routing),
         )),
     }
+}
+
+/// What Linkerd must know of the gateway's addresses. The name by which the gateway knows an origin
+/// ends in the exporter's cluster domain, which its API does not tell: a published slice may, else
+/// it is taken to be the same as here.
+fn linkerd_keys(q: &Question<'_>, identity: Option<&str>, hostnames: &[String]) -> Result<Box<LinkerdKeys>, Refusal> {
+    let is_name = |text: &str| hostname(text).is_some_and(|name| name == text);
+    let Some(identity) = identity.filter(|identity| is_name(identity)) else {
+        let there =
+            identity.map_or("missing".to_owned(), |text| format!("{:?}", text.chars().take(64).collect::<String>()));
+        return Err(Refusal::new(
+            Reason::UnsupportedValue,
+            format!(
+                "routing Linkerd needs the gateway's TLS identity, a DNS name, but it is {there}; correct the published slice's annotation {GATEWAY_IDENTITY_ANNOTATION}, or spec.import.identity"
+            ),
+        ));
+    };
+    let service = format!("{}.{}.svc.", q.key.name, q.key.namespace);
+    let published = hostnames.iter().find(|name| name.starts_with(&service) && is_name(name)).cloned();
+    let service = published.unwrap_or_else(|| format!("{service}{}", q.cluster_domain));
+    Ok(Box::new(LinkerdKeys { identity: Some(identity.to_owned()), service: Some(service) }))
+}
+
+fn no_tcp(q: &Question<'_>) -> Refusal {
+    Refusal::new(
+        Reason::PortUnsupported,
+        format!("the Linkerd gateway carries no wanted port of {}: it carries TCP only", q.key),
+    )
 }
 
 /// The port lease has run out without a confirmation by the link (design: section 4).
@@ -145,16 +181,21 @@ fn lease_ran_out(q: &Question<'_>, published: &Published) -> bool {
     }
 }
 
-fn published_ports(q: &Question<'_>, slice: &RemoteSlice) -> Vec<SlicePort> {
+fn published_ports(q: &Question<'_>, slice: &RemoteSlice, tcp_only: bool) -> Vec<SlicePort> {
+    let wanted = q.ports.iter().filter(|p| !tcp_only || p.protocol == Protocol::Tcp);
     let outside =
         |wanted: &OriginPort| slice.ports.iter().find(|p| p.name == wanted.name && p.protocol == wanted.protocol);
-    q.ports.iter().filter_map(|wanted| outside(wanted).map(|found| carried(wanted, found.port))).collect()
+    wanted.filter_map(|wanted| outside(wanted).map(|found| carried(wanted, found.port))).collect()
 }
 
 fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import) -> Offer {
     let mut out = Yield::default();
-    let ports = match import_ports(q, routing, import) {
-        Ok(ports) => ports,
+    let usable = import_ports(q, routing, import).and_then(|ports| match routing {
+        Routing::Linkerd => Ok((ports, Some(linkerd_keys(q, import.identity.as_deref(), &[])?))),
+        Routing::Port | Routing::Host | Routing::Sni => Ok((ports, None)),
+    });
+    let (ports, linkerd) = match usable {
+        Ok(usable) => usable,
         Err(refusal) => return Err((refusal, out)),
     };
     let ready = origin_ready(q);
@@ -173,6 +214,7 @@ fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import)
         ports,
         endpoints: found,
         trigger_time: None,
+        linkerd,
     });
     Ok(out)
 }
@@ -213,13 +255,16 @@ fn import_ports(q: &Question<'_>, routing: Routing, import: &Import) -> Result<V
         }
         (Routing::Host, Some(port)) => on_listener(q, port, application::is_http),
         (Routing::Sni, Some(port)) => on_listener(q, port, application::is_tls),
-        (Routing::Host | Routing::Sni, None) => {
+        (Routing::Linkerd, Some(port)) => {
+            q.ports.iter().filter(|p| p.protocol == Protocol::Tcp).map(|p| carried(p, port)).collect()
+        }
+        (Routing::Host | Routing::Sni | Routing::Linkerd, None) => {
             return Err(Refusal::new(Reason::InvalidSpec, "the binding has no spec.import.port"));
         }
-        (Routing::Linkerd, _) => {
-            return Err(Refusal::new(Reason::UnsupportedValue, "routing Linkerd is not supported by this version"));
-        }
     };
+    if ports.is_empty() && routing == Routing::Linkerd {
+        return Err(no_tcp(q));
+    }
     if ports.is_empty() {
         return Err(Refusal::new(
             Reason::PortUnsupported,

@@ -16,7 +16,10 @@ use jiff::Timestamp;
 use super::{
     address::AddressPolicy,
     link::Remote,
-    model::{Family, Key, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort, SliceRole},
+    model::{
+        Family, Key, LinkerdKeys, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort,
+        SliceRole,
+    },
     name,
     select::{CheckedPolicy, Refusal},
     world::Host,
@@ -63,6 +66,8 @@ pub struct Question<'a> {
     pub policy: &'a CheckedPolicy,
     /// `<name>.<namespace>.svc.<cluster domain>` of the mirror.
     pub mirror_name: String,
+    /// DNS domain of this cluster.
+    pub cluster_domain: &'a str,
     /// Families of the mirror Service; none: it does not exist yet.
     pub families: Option<&'a [Family]>,
     /// Which addresses may be used.
@@ -124,6 +129,7 @@ struct Source {
     ports: Vec<SlicePort>,
     endpoints: Vec<MirrorEndpoint>,
     trigger_time: Option<String>,
+    linkerd: Option<Box<LinkerdKeys>>,
 }
 
 /// Finds the first available way.
@@ -160,7 +166,7 @@ fn accept(q: &Question<'_>, via: Via, offer: Result<Yield, (Refusal, Yield)>, ro
     if slices.is_empty() {
         let nothing = || Refusal::new(Reason::NoRoute, "it yields no address that may be used".to_owned());
         let why = refusal.or_else(|| notes.into_iter().next()).unwrap_or_else(nothing);
-        route.unavailable.push(Refusal { reason: why.reason, message: format!("{via}: {}", why.message) });
+        route.unavailable.push(Refusal::new(why.reason, format!("{via}: {}", why.message)));
         return false;
     }
     notes.extend(uncarried(q, &via, &slices));
@@ -170,11 +176,24 @@ fn accept(q: &Question<'_>, via: Via, offer: Result<Yield, (Refusal, Yield)>, ro
             format!("{} is headless; by {via} its mirror has a cluster IP and no names for single pods; where the networks are flat, put Direct into spec.via", q.key),
         ));
     }
+    if slices.values().any(|body| body.linkerd.is_some()) {
+        notes.push(meshed_only(&via));
+    }
     route.via = Some(via);
     route.slices = slices;
     route.notes = notes;
     route.stale = yielded.stale;
     true
+}
+
+/// What to know of a way by a Linkerd gateway.
+fn meshed_only(via: &Via) -> Refusal {
+    Refusal::advice(
+        Reason::UnsupportedValue,
+        format!(
+            "{via} leads through a Linkerd gateway, which answers only clients that are meshed by a Linkerd of the same trust anchor; others get no connection by the mirrors that it feeds. Mesh the clients (linkerd.io/inject: enabled), or let another way come first in spec.via"
+        ),
+    )
 }
 
 /// The wanted ports that no slice carries.
@@ -251,7 +270,7 @@ fn slices(
 
 /// The bodies of one source: by family and chunk.
 fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
-    let Source { name, ports, endpoints, trigger_time } = source;
+    let Source { name, ports, endpoints, trigger_time, linkerd } = source;
     if ports.is_empty() {
         return Vec::new();
     }
@@ -267,6 +286,7 @@ fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
                 ports: ports.clone(),
                 endpoints: chunk.to_vec(),
                 trigger_time: trigger_time.clone(),
+                linkerd: linkerd.clone(),
             };
             out.push((key, body));
         }

@@ -6,7 +6,7 @@ use super::{Question, Source, Yield, carried, endpoints, origin_ready, pod_slice
 use crate::{
     api::Reason,
     core::{
-        model::{Ingress, OriginType, RemoteNode, SlicePort},
+        model::{Ingress, MirrorEndpoint, OriginType, RemoteNode, SlicePort},
         select::Refusal,
     },
 };
@@ -30,6 +30,10 @@ fn nothing(reason: Reason, message: String) -> (Refusal, Yield) {
     (Refusal::new(reason, message), Yield::default())
 }
 
+fn source(ports: Vec<SlicePort>, endpoints: Vec<MirrorEndpoint>) -> Source {
+    Source { name: vec!["service".to_owned()], ports, endpoints, trigger_time: None, linkerd: None }
+}
+
 fn load_balancer(q: &Question<'_>) -> Yield {
     let mut out = Yield::default();
     let ready = origin_ready(q);
@@ -41,7 +45,7 @@ fn load_balancer(q: &Question<'_>) -> Yield {
         });
     }
     let ports = q.ports.iter().map(|p| carried(p, p.port)).collect();
-    out.sources.push(Source { name: vec!["service".to_owned()], ports, endpoints: found, trigger_time: None });
+    out.sources.push(source(ports, found));
     out
 }
 
@@ -87,7 +91,7 @@ fn node_port(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
         ));
     }
     let ports: Vec<SlicePort> = q.ports.iter().filter_map(|p| p.node_port.map(|number| carried(p, number))).collect();
-    out.sources.push(Source { name: vec!["service".to_owned()], ports, endpoints: found, trigger_time: None });
+    out.sources.push(source(ports, found));
     Ok(out)
 }
 

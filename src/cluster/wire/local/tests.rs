@@ -189,11 +189,27 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
                     },
                 ],
                 trigger_time: Some("2026-01-02T03:04:05Z".into()),
+                linkerd: None,
             },
             alien_type: None,
             alien_fields: false,
         }
     );
+}
+
+#[test]
+fn m09_linkerds_keys_on_a_slice_are_read_as_they_are() {
+    let (identity, service) = ("mirror.linkerd.io/remote-gateway-identity", "mirror.linkerd.io/remote-svc-fq-name");
+    for (annotations, wanted) in [
+        (json!({identity: "gw", service: "books"}), (Some("gw"), Some("books"))),
+        (json!({identity: "gw"}), (Some("gw"), None)),
+        (json!({service: ""}), (None, Some(""))),
+    ] {
+        let mut object = slice_object();
+        object["metadata"]["annotations"] = annotations;
+        let keys = slice(&object).body.linkerd.unwrap();
+        assert_eq!((keys.identity.as_deref(), keys.service.as_deref()), wanted);
+    }
 }
 
 #[test]

@@ -48,12 +48,13 @@ fn m01_an_ordinary_service_is_read_whole() {
     let (key, origin) = wire.into_model().unwrap();
     assert_eq!(key, Key::new("shop", "books"));
     let map = |entries: &[(&str, &str)]| entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let port = |name: &str, protocol, node_port, app: Option<&str>| OriginPort {
+    let port = |name: &str, protocol, node_port, app: Option<&str>, pod_port| OriginPort {
         name: name.into(),
         port: 80,
         protocol,
         app_protocol: app.map(str::to_owned),
         node_port,
+        pod_port: Some(pod_port),
     };
     assert_eq!(
         origin,
@@ -63,8 +64,8 @@ fn m01_an_ordinary_service_is_read_whole() {
             annotations: map(&[("example.com/team", "a")]),
             kind: OriginType::LoadBalancer,
             ports: vec![
-                port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c")),
-                port("dns", Protocol::Udp, None, None)
+                port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c"), 8080),
+                port("dns", Protocol::Udp, None, None, 80)
             ],
             has_selector: true,
             ingress: vec![Ingress::Ip("203.0.113.3".into()), Ingress::Hostname("lb.example".into())],

@@ -1,0 +1,93 @@
+//! The controller as a process of its own, optimised, with the administrator's kubeconfig.
+
+use std::{fs::File, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::machine::{self, Memory};
+
+/// Longest wait for it to become ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is run.
+pub(crate) struct Program {
+    /// Of the importer.
+    pub(crate) kubeconfig: PathBuf,
+    /// Where what it says goes; begun anew by each start.
+    pub(crate) log: PathBuf,
+}
+
+impl Program {
+    /// Starts the controller. It ends when what is given here is dropped.
+    pub(crate) async fn start(&self) -> anyhow::Result<Controller> {
+        let listen = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+        let log = File::create(&self.log).with_context(|| format!("cannot write {}", self.log.display()))?;
+        let process = Command::new(env!("CARGO_BIN_EXE_heliostat"))
+            .args(["controller", "--listen", &listen.to_string(), "--kubeconfig"])
+            .arg(&self.kubeconfig)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start the controller")?;
+        Ok(Controller { process, listen, log: self.log.clone() })
+    }
+}
+
+/// A running controller.
+pub(crate) struct Controller {
+    process: Child,
+    listen: SocketAddr,
+    log: PathBuf,
+}
+
+impl Controller {
+    fn pid(&self) -> anyhow::Result<u32> {
+        self.process.id().with_context(|| format!("the controller has ended; see {}", self.log.display()))
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        machine::memory(self.pid()?)
+    }
+
+    /// Time on a core that it has taken since its start, in milliseconds.
+    pub(crate) fn cpu_ms(&self) -> anyhow::Result<u64> {
+        machine::cpu_ms(&self.pid()?.to_string())
+    }
+
+    /// Waits until it says that it is ready: everything in the importer has been listed.
+    pub(crate) async fn ready(&self) -> anyhow::Result<()> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let url: http::Uri = format!("http://{}/readyz", self.listen).parse()?;
+        let start = Instant::now();
+        while !client.get(url.clone()).await.is_ok_and(|answer| answer.status().is_success()) {
+            ensure!(start.elapsed() < PATIENCE, "the controller does not become ready; see {}", self.log.display());
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends it as Kubernetes would, and waits until it has ended.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.pid()?.to_string();
+        let killed = Command::new("kill").args(["-TERM", &pid]).status().await?;
+        ensure!(killed.success(), "cannot end the controller, process {pid}");
+        let Ok(ended) = timeout(PATIENCE, self.process.wait()).await else {
+            bail!("the controller does not end; see {}", self.log.display());
+        };
+        let ended = ended?;
+        ensure!(ended.success(), "the controller failed ({ended}); see {}", self.log.display());
+        Ok(())
+    }
+}

@@ -51,6 +51,8 @@ pub struct Metrics {
     connected: Family<OfLink, Gauge>,
     synced: Family<OfLink, Gauge>,
     mirrors: Family<OfLink, Gauge>,
+    gateways: Family<OfLink, Gauge>,
+    gateways_unreachable: Family<OfLink, Gauge>,
     writes: Family<OfWrite, Counter>,
     write_seconds: Histogram,
     propagation: Histogram,
@@ -67,6 +69,8 @@ impl Default for Metrics {
             connected: Family::default(),
             synced: Family::default(),
             mirrors: Family::default(),
+            gateways: Family::default(),
+            gateways_unreachable: Family::default(),
             writes: Family::default(),
             write_seconds: Histogram::new(SECONDS),
             propagation: Histogram::new(PROPAGATION),
@@ -98,6 +102,16 @@ impl Metrics {
         );
         registry.register("heliostat_link_synced", "Whether the link's condition Synced is True", self.synced.clone());
         registry.register("heliostat_mirrors", "Mirrors of the link, as its status counts them", self.mirrors.clone());
+        registry.register(
+            "heliostat_gateway_addresses",
+            "Gateway addresses in use, as the link's status lists them",
+            self.gateways.clone(),
+        );
+        registry.register(
+            "heliostat_gateway_addresses_unreachable",
+            "Of those, how many do not answer probes",
+            self.gateways_unreachable.clone(),
+        );
         registry.register(
             "heliostat_writes",
             "Writes to this cluster that were answered or given up",
@@ -155,9 +169,7 @@ impl Metrics {
             Change::Set(name, link) => self.link(name, link.status.as_ref()),
             Change::Gone(name) => self.link_gone(name),
             Change::All(links) => {
-                self.connected.clear();
-                self.synced.clear();
-                self.mirrors.clear();
+                self.of_links().into_iter().for_each(Family::clear);
                 for (name, link) in links {
                     self.link(name, link.status.as_ref());
                 }
@@ -178,11 +190,21 @@ impl Metrics {
         self.synced.get_or_create(&label).set(synced.into());
         let mirrored = counts.map_or(0, |counts| counts.mirrored);
         self.mirrors.get_or_create(&label).set(mirrored.into());
+        let gateways = status.map_or(&[][..], |status| &status.gateways);
+        let unreachable = gateways.iter().filter(|gateway| gateway.reachable == Some(false)).count();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.gateways.get_or_create(&label).set(number(gateways.len()));
+        self.gateways_unreachable.get_or_create(&label).set(number(unreachable));
+    }
+
+    /// All that is shown of each link.
+    const fn of_links(&self) -> [&Family<OfLink, Gauge>; 5] {
+        [&self.connected, &self.synced, &self.mirrors, &self.gateways, &self.gateways_unreachable]
     }
 
     fn link_gone(&self, name: &str) {
         let label = OfLink { link: name.to_owned() };
-        for family in [&self.connected, &self.synced, &self.mirrors] {
+        for family in self.of_links() {
             family.remove(&label);
         }
     }
@@ -238,6 +260,7 @@ const fn input_name(input: &Input) -> &'static str {
         Input::Remote { .. } => "remote",
         Input::Written { .. } => "written",
         Input::Resolved { .. } => "resolved",
+        Input::Probed { .. } => "probed",
         Input::Export(ExportNews::Service(_)) => "export_service",
         Input::Export(ExportNews::Slice(_)) => "export_slice",
         Input::Export(ExportNews::Node(_)) => "export_node",

@@ -8,7 +8,7 @@
 mod deciding;
 mod exporting;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deciding::{Deciding, Hands, Pulse};
 use exporting::{ExportHealth, Exporting, Partners};
@@ -33,6 +33,7 @@ use crate::{
         client::{LocalClientError, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
+        probe,
         sessions::Sessions,
     },
     core::{
@@ -129,11 +130,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let end = CancellationToken::new();
     let (leadership, election) = take_part(&config, &client, &end);
 
-    // Read: this cluster, the links, hostnames.
+    // Read: this cluster, the links, hostnames, and whether gateways answer.
     let (tell, news) = mpsc::channel(NEWS);
     let health = local::watch_all(client.clone(), config.export.is_some(), tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(Vec::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
+    let (targets, wanted_targets) = watch::channel(BTreeMap::new());
+    let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
     let partners =
         Partners { client: &client, leadership: &leadership, metrics: &metrics, tell: &tell, shutdown: &shutdown };
     let exporting = xds_listener.map(|listener| Exporting::begin(&config, listener, &partners));
@@ -154,13 +157,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
     let events = tokio::spawn(sender.run(shutdown.clone()));
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
-    let hands = Hands { writer, sessions, hosts, exporting, reporter, metrics: Arc::clone(&metrics) };
+    let hands = Hands { writer, sessions, hosts, targets, exporting, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(&config));
     let Hands { writer, exporting, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
 
     writer.drain(DRAIN).await;
     end.cancel();
-    let tasks = [Some(names), Some(links), Some(events), Some(served), election].into_iter().flatten();
+    let tasks = [Some(names), Some(prober), Some(links), Some(events), Some(served), election].into_iter().flatten();
     let exporters = exporting.map(Exporting::into_tasks).into_iter().flatten();
     if timeout(GOODBYE, join_all(tasks.chain(exporters))).await.is_err() {
         tracing::warn!("stopped without waiting any longer for an answer");

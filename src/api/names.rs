@@ -6,6 +6,15 @@ pub const EXPORT_LABEL: &str = "heliostat.dev/export";
 /// The value of [`EXPORT_LABEL`] that means consent; any other value means none.
 pub const EXPORT_VALUE: &str = "true";
 
+/// Label on a Service of an exporter's controller: with the value [`PROBE_VALUE`] it answers the
+/// importers' probes with its cluster's uid. It goes out through every gateway that can carry it, and
+/// is mirrored nowhere.
+pub const PROBE_LABEL: &str = "heliostat.dev/probe";
+/// The value of [`PROBE_LABEL`] that means so.
+pub const PROBE_VALUE: &str = "true";
+/// Where that Service answers.
+pub const PROBE_PATH: &str = "/probe";
+
 /// Label on every mirror; with the value [`MANAGER`] the first of the two markers of ownership.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`] on what Heliostat makes.

@@ -1,5 +1,5 @@
-//! Reads: this cluster's API server, the exporters' API servers, Secrets and DNS. Everything that
-//! is read becomes a small checked value of [`crate::core::model`] on entry.
+//! Reads: this cluster's API server, the exporters' API servers, Secrets, DNS, and whether gateways
+//! answer. Everything that is read becomes a small checked value of [`crate::core::model`] on entry.
 //!
 //! Nothing here writes to any cluster, and nothing here decides what is to be mirrored.
 
@@ -15,6 +15,7 @@ mod follow;
 pub mod local;
 pub mod objects;
 pub mod own;
+pub mod probe;
 pub mod session;
 pub mod sessions;
 pub mod text;

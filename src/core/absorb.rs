@@ -87,6 +87,7 @@ impl Engine {
         let now = self.now;
         let Some(object) = object else {
             if self.world.links.remove(&name).is_some() {
+                self.reach.end_link(&name);
                 self.status.forget_link(&name);
                 self.reconsider_link(&name);
                 self.status.touch_all(&self.world);
@@ -111,9 +112,13 @@ impl Engine {
             }
             _ => {
                 let mut link = Link::new(object, now);
+                self.reach.begin_link(&name, link.object.status.iter().flat_map(|status| &status.gateways));
                 link.set_clock(now);
                 self.world.links.insert(name.clone(), link);
             }
+        }
+        if self.world.links.get(&name).is_some_and(|link| !link.is_probed()) {
+            self.reach.forget(&name);
         }
         self.reconsider_link(&name);
         self.touch_link(&name);

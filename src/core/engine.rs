@@ -19,9 +19,10 @@ use super::{
     model::{Key, LocalService, LocalSlice},
     propagation::Propagation,
     queue::FairQueue,
+    reach::Reach,
     resolve::{Decision, View},
     retry::{self, Retry},
-    select::{self, Refusal},
+    select::{self, Refusal, is_probe},
     status::StatusBook,
     world::{Owner, World},
 };
@@ -55,6 +56,8 @@ pub struct Engine {
     pub(super) over_limit: BTreeSet<(String, Key)>,
     pub(super) now: Timestamp,
     pub(super) status: StatusBook,
+    /// Gateway addresses, and which of them answer.
+    pub(super) reach: Reach,
     /// The exporter's side, where it is turned on.
     pub(super) exporter: Option<Exporter>,
     quota_due: BTreeSet<String>,
@@ -99,6 +102,7 @@ impl Engine {
             over_limit: BTreeSet::new(),
             now: Timestamp::UNIX_EPOCH,
             status: StatusBook::default(),
+            reach: Reach::default(),
             exporter,
             quota_due: BTreeSet::new(),
             queue: FairQueue::default(),
@@ -128,6 +132,7 @@ impl Engine {
             }
             Input::Written { id, result } => self.on_written(id, result),
             Input::Resolved { host, answer, expired } => self.on_resolved(&host, answer, expired),
+            Input::Probed { target, verdict } => self.on_probed(&target, verdict),
             Input::Export(news) => {
                 if let Some(exporter) = &mut self.exporter {
                     exporter.take(news);
@@ -143,6 +148,7 @@ impl Engine {
             self.export(&mut out);
             self.ask_sessions(&mut out);
             self.ask_hosts(&mut out);
+            self.ask_probes(&mut out);
             self.write_status(&mut out);
         }
         out.extend(self.events.drain(..).map(Output::Event));
@@ -189,6 +195,7 @@ impl Engine {
             world: &self.world,
             claims: &self.claims,
             over_limit: &self.over_limit,
+            reach: &self.reach,
             cluster_domain: &self.settings.cluster_domain,
             assume,
             now: self.now,
@@ -216,6 +223,9 @@ impl Engine {
     pub(super) fn reconsider(&mut self, link_name: &str, origin: &Key) {
         let stale: Vec<ClaimId> = self.claims.of_origin(link_name, origin).map(|(id, _)| id.clone()).collect();
         let mut wanted: BTreeMap<ClaimId, Result<Key, select::Refused>> = BTreeMap::new();
+        let origins = self.world.links.get(link_name).map(|link| &link.remote.services);
+        let answers_probes = origins.and_then(|all| all.get(origin)).is_some_and(|found| is_probe(&found.labels));
+        self.reach.service(link_name, origin, answers_probes);
         if let Some(link) = self.world.links.get(link_name)
             && let Some(found) = link.remote.services.get(origin)
         {
@@ -278,9 +288,13 @@ impl Engine {
         let all: BTreeSet<Key> = claimed.into_iter().chain(ours).collect();
         all.into_iter().for_each(|key| self.touch(key));
         self.status.touch_link(link);
+        self.reach.touch(link);
     }
 
     pub(super) fn touch_origin(&mut self, link: &str, origin: &Key) {
+        if self.reach.services(link).any(|service| service == origin) {
+            self.reach.touch(link);
+        }
         let targets: Vec<Key> =
             self.claims.of_origin(link, origin).filter_map(|(_, claim)| claim.target.clone()).collect();
         targets.into_iter().for_each(|key| self.touch(key));
@@ -309,6 +323,7 @@ impl Engine {
             }
         }
         self.exporter.iter_mut().for_each(Exporter::touch);
+        self.reach.links().iter().for_each(|link| self.reach.touch(link));
         let users: Vec<Key> = self.host_users.of(host).cloned().collect();
         users.into_iter().for_each(|key| self.touch(key));
     }
@@ -381,7 +396,7 @@ impl Engine {
 
     // ---- deciding and writing ----
 
-    fn dispatch(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn dispatch(&mut self, out: &mut Vec<Output>) {
         while self.flights.len() < self.settings.writes_in_flight {
             let Some(target) = self.queue.pop() else { break };
             // Looked at again when its write is answered.
@@ -419,6 +434,7 @@ impl Engine {
 
     /// Remembers what a decision depends on.
     fn depend(&mut self, target: &Key, decision: &Decision) {
+        self.note_gateways(target, decision);
         self.host_users.set(target, &decision.hosts);
         self.node_users.set(target, &decision.nodes.iter().cloned().collect());
     }

@@ -16,6 +16,7 @@ use super::model::{
 use super::{
     envoy::{EnvoyConfig, EnvoyState},
     export::object::{Kind, KindNews, ObjectId},
+    reach::{ProbeTask, Target, Verdict},
 };
 use crate::api::{
     ClusterLink, GatewayBinding, MirrorPolicy, Reason, binding::GatewayBindingStatus, link::ClusterLinkStatus,
@@ -54,6 +55,13 @@ pub enum Input {
         answer: Result<Vec<IpAddr>, String>,
         /// The last good answer is more than an hour past its TTL.
         expired: bool,
+    },
+    /// The prober's verdict on an address is another one now.
+    Probed {
+        /// The address.
+        target: Target,
+        /// The verdict.
+        verdict: Verdict,
     },
     /// Something that matters to the exporter's side only.
     Export(ExportNews),
@@ -232,6 +240,8 @@ pub enum Output {
     },
     /// The hostnames to keep resolved, all of them.
     Resolve(Vec<String>),
+    /// The gateway addresses to keep probed, all of them, and how.
+    Probe(BTreeMap<Target, ProbeTask>),
     /// Tell a user by an Event.
     Event(Event),
     /// The kinds of objects to follow for the exporter's side, all of them.

@@ -13,13 +13,14 @@ use kube::core::Selector;
 use super::{
     address,
     model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole},
+    reach::ProbeTerms,
     select::{self, Refusal},
 };
 use crate::api::{
     ClusterLink, Reason,
     condition::ConditionType,
     duration::parse_duration,
-    link::{DeletionPolicy, LossAction},
+    link::{DeletionPolicy, LossAction, Probe},
     names::RECONCILE_REQUESTED_ANNOTATION,
 };
 
@@ -47,6 +48,8 @@ pub struct CheckedLink {
     pub loss_after: Duration,
     /// What the link sees, as a query.
     pub query: Option<String>,
+    /// `probe`; none: disabled.
+    pub probe: Option<ProbeTerms>,
 }
 
 impl CheckedLink {
@@ -65,8 +68,21 @@ impl CheckedLink {
             deny: address::parse_cidrs(&spec.addresses.deny).map_err(invalid("spec.addresses.deny"))?,
             loss_after: parse_duration(&spec.on_loss.after).map_err(|e| invalid("spec.onLoss.after")(e.to_string()))?,
             query,
+            probe: probe_terms(&spec.probe)?,
         })
     }
+}
+
+fn probe_terms(probe: &Probe) -> Result<Option<ProbeTerms>, Refusal> {
+    let span = |field: &str, text: &str| {
+        parse_duration(text).map_err(|e| Refusal::new(Reason::InvalidSpec, format!("spec.probe.{field}: {e}")))
+    };
+    let terms = ProbeTerms {
+        period: span("period", &probe.period)?,
+        timeout: span("timeout", &probe.timeout)?,
+        failure_threshold: probe.failure_threshold,
+    };
+    Ok((!probe.disabled).then_some(terms))
 }
 
 /// A remote, as last completely listed.
@@ -185,6 +201,11 @@ impl Link {
     /// The link leads to this cluster itself.
     pub fn self_link(&self, own: Option<&str>) -> bool {
         self.remote.own_server || (own.is_some() && self.remote.observed_uid.as_deref() == own)
+    }
+
+    /// Its gateway addresses are to be probed, as far as its spec says.
+    pub fn is_probed(&self) -> bool {
+        self.checked.as_ref().is_ok_and(|checked| checked.probe.is_some())
     }
 
     /// Nothing is written for it and what exists stays.

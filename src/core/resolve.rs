@@ -1,7 +1,7 @@
 //! What should become of one mirror: who may have the name, what it should look like, and the
 //! next write towards it. Reads the world, changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -11,8 +11,9 @@ use super::{
     diff::{self, Desired, Marks},
     io::{MirrorService, WriteOp},
     link::{Link, Loss},
-    model::{Key, LocalService, MirrorState, OriginType, SlicePort},
+    model::{Key, LocalService, MirrorState, OriginType, Protocol, SlicePort},
     name,
+    reach::{Reach, Target},
     select::{CheckedPolicy, Refusal},
     way::{self, Question, Route, Via},
     world::{Owner, World},
@@ -32,6 +33,8 @@ pub struct View<'a> {
     pub claims: &'a Claims,
     /// Origins over a link's limit: (link, origin).
     pub over_limit: &'a BTreeSet<(String, Key)>,
+    /// Which gateway addresses answer.
+    pub reach: &'a Reach,
     /// DNS domain of this cluster.
     pub cluster_domain: &'a str,
     /// Decide as if this policy were not in preview.
@@ -51,6 +54,10 @@ pub struct Decision {
     pub hosts: BTreeSet<String>,
     /// The link whose nodes it depends on.
     pub nodes: Option<String>,
+    /// The gateway addresses that feed it, each with its lowest TCP port there.
+    pub gateways: BTreeMap<Target, Option<u16>>,
+    /// It stays as it is before an answer that is on its way, for an origin of this link.
+    pub waits: Option<String>,
     /// Why the ways that were preferred to the one taken, or all, are not available.
     pub unavailable: Vec<Refusal>,
 }
@@ -260,6 +267,7 @@ impl<'a> View<'a> {
             max_endpoints: usize::try_from(link.object.spec.limits.endpoints_per_service).unwrap_or(usize::MAX),
             bindings: &world.bindings,
             hosts: &world.hosts,
+            down: self.reach.down(&winner.link),
             incumbents: world.slices_of(key).flat_map(|(_, s)| s.body.endpoints.iter().map(|e| e.address)).collect(),
             now: self.now,
         };
@@ -277,8 +285,16 @@ impl<'a> View<'a> {
             true => (winner.clone(), Outcome::Awaited),
             false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
         });
-        let nodes = route.nodes.then(|| winner.link.clone());
-        Some((Decision { write: None, outcomes, hosts: route.hosts, nodes, unavailable: route.unavailable }, desired))
+        let decision = Decision {
+            write: None,
+            outcomes,
+            nodes: route.nodes.then(|| winner.link.clone()),
+            gateways: gateways(&winner.link, &route),
+            waits: desired.undecided.then(|| winner.link.clone()),
+            hosts: route.hosts,
+            unavailable: route.unavailable,
+        };
+        Some((decision, desired))
     }
 
     fn mirror(&self, key: &Key, winner: &ClaimId, link: &Link, question: &Question<'_>, route: &Route) -> Desired {
@@ -336,6 +352,21 @@ impl<'a> View<'a> {
             undecided: route.awaits || route.unresolved && !question.incumbents.is_empty(),
         }
     }
+}
+
+/// The gateway addresses of a route, with the lowest TCP port at each.
+fn gateways(link: &str, route: &Route) -> BTreeMap<Target, Option<u16>> {
+    let mut found = BTreeMap::new();
+    let Some(Via::Gateway(binding)) = &route.via else { return found };
+    for body in route.slices.values() {
+        let lowest = body.ports.iter().filter(|p| p.protocol == Protocol::Tcp).map(|p| p.port).min();
+        for endpoint in &body.endpoints {
+            let target = Target { link: link.to_owned(), binding: binding.clone(), address: endpoint.address };
+            let port: &mut Option<u16> = found.entry(target).or_default();
+            *port = port.iter().copied().chain(lowest).min();
+        }
+    }
+    found
 }
 
 /// The claim that an existing mirror stands for, as its marks say.

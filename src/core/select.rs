@@ -13,7 +13,7 @@ use super::{
 };
 use crate::api::{
     MirrorPolicy, Reason,
-    names::{MANAGED_BY_LABEL, MANAGER},
+    names::{MANAGED_BY_LABEL, MANAGER, PROBE_LABEL, PROBE_VALUE},
     policy::{DEFAULT_NAMESPACE, LinkRefs, Way},
 };
 
@@ -48,6 +48,11 @@ pub enum LinkChoice {
     Names(BTreeSet<String>),
     /// Those with such labels.
     Matching(Selector),
+}
+
+/// Whether such a Service answers probes: it is there for Heliostat alone and never mirrored.
+pub fn is_probe(labels: &Map) -> bool {
+    labels.get(PROBE_LABEL).is_some_and(|value| value == PROBE_VALUE)
 }
 
 /// A policy's spec, checked once.
@@ -155,7 +160,7 @@ impl CheckedPolicy {
 
     /// Whether the policy selects that origin at all. What it does not select is not counted.
     pub fn matches(&self, key: &Key, labels: &Map) -> bool {
-        self.wants_namespace(&key.namespace) && self.selector.matches(labels)
+        !is_probe(labels) && self.wants_namespace(&key.namespace) && self.selector.matches(labels)
     }
 
     /// The ports that the policy wants of an origin.

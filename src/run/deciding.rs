@@ -2,6 +2,7 @@
 //! be done. Nothing it awaits depends on what it hands on, so it cannot be blocked by that.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,6 +24,7 @@ use crate::{
     core::{
         engine::Engine,
         io::{Input, Output},
+        reach::{ProbeTask, Target},
     },
     metrics::Metrics,
 };
@@ -57,6 +59,8 @@ pub(super) struct Hands {
     pub(super) sessions: Arc<Sessions>,
     /// The hostnames to keep resolved.
     pub(super) hosts: watch::Sender<Vec<String>>,
+    /// The gateway addresses to keep probed.
+    pub(super) targets: watch::Sender<BTreeMap<Target, ProbeTask>>,
     /// Does what an exporter needs beside them; none in a controller that only imports.
     pub(super) exporting: Option<Exporting>,
     /// Tells users.
@@ -71,6 +75,7 @@ impl Hands {
             Output::Write(write) => self.writer.begin(write),
             Output::Session { link, task } => self.sessions.apply(link, task),
             Output::Resolve(hosts) => drop(self.hosts.send_replace(hosts)),
+            Output::Probe(targets) => drop(self.targets.send_replace(targets)),
             Output::Event(event) => self.reporter.report(event),
             Output::Follow(kinds) => {
                 if let Some(exporting) = &self.exporting {

@@ -5,7 +5,7 @@ use kube::core::SelectorExt as _;
 
 use super::{Case, Check, Verdict, subject::Subject, told};
 use crate::{
-    api::{Reason, policy::Way},
+    api::{Reason, names::PROBE_LABEL, policy::Way},
     cli::survey::Survey,
     core::{
         claim::{Claim, ClaimId, Outcome},
@@ -209,6 +209,14 @@ impl<'a> Chain<'a> {
     fn selects(&self, policy: &CheckedPolicy, origin: &Origin) -> Check {
         const CHECK: &str = "the policy selects the origin";
         let key = &self.subject.origin;
+        if select::is_probe(&origin.labels) {
+            return Check::no(
+                CHECK,
+                format!(
+                    "its label {PROBE_LABEL} says that it answers probes of gateways; such a Service is never mirrored"
+                ),
+            );
+        }
         if !policy.wants_namespace(&key.namespace) {
             let wanted = match &policy.namespaces {
                 Some(names) => names.iter().cloned().collect::<Vec<_>>().join(", "),

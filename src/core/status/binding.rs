@@ -63,6 +63,9 @@ impl Engine {
             if found { yes(Reason::Resolved, format!("ClusterLink {link} exists")) } else { no(&missing) },
         );
         c.say(ConditionType::Programmed, yes(Reason::Programmed, described));
+        if let Some(found) = self.world.links.get(link) {
+            self.say_reachable(&mut c, link, found, Some(name));
+        }
         let programmed = number(self.mirrors_through(name, link));
         Some(GatewayBindingStatus {
             observed_generation: generation,

@@ -17,7 +17,7 @@ use crate::{
         engine::Engine,
         link::{Connection, Link, Loss},
         model::Key,
-        select::Refusal,
+        select::{self, Refusal},
     },
 };
 
@@ -52,6 +52,7 @@ impl Engine {
             _ => c.say(ConditionType::Accepted, yes(Reason::Accepted, self.accepted_message(name, link))),
         }
         say_link_connection(&mut c, link, stalled.as_ref());
+        self.say_reachable(&mut c, name, link, None);
         let reconciling = (!suspended && stalled.is_none() && !remote.listed && before.last_sync_time.is_none())
             .then_some("the first complete listing of the remote is awaited");
         let conditions = c.finish(stalled.as_ref(), reconciling);
@@ -62,7 +63,7 @@ impl Engine {
             server_version: remote.server_version.as_deref().map(|version| clean(version, MAX_NAME)),
             credentials_expire_at: remote.credentials_expire_at.map(|t| Time(whole_seconds(t))),
             services: if remote.listed { Some(self.link_counts(name, link)) } else { before.services },
-            gateways: Vec::new(),
+            gateways: self.gateway_list(name, link, &before.gateways),
             // It moves only when Synced turns True, so not by a restart in between.
             last_sync_time: if was_synced {
                 before.last_sync_time
@@ -154,7 +155,7 @@ impl Engine {
         }
         let count = |wanted: Counted| number(best.values().filter(|c| **c == wanted).count());
         LinkServiceCounts {
-            seen: number(link.remote.services.len()),
+            seen: number(link.remote.services.values().filter(|origin| !select::is_probe(&origin.labels)).count()),
             mirrored: count(Counted::Mirrored),
             skipped: count(Counted::Skipped),
             conflicted: count(Counted::Conflicted),

@@ -8,6 +8,7 @@ mod count;
 mod export;
 mod link;
 mod policy;
+mod reach;
 
 pub use self::book::StatusBook;
 use self::book::Subject;

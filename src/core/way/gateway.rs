@@ -18,7 +18,7 @@ use crate::{
     core::{
         application,
         model::{
-            AddressType, LinkerdKeys, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice,
+            AddressType, Family, LinkerdKeys, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice,
             SlicePort, SliceRole,
         },
         select::Refusal,
@@ -217,6 +217,31 @@ fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import)
         linkerd,
     });
     Ok(out)
+}
+
+/// Marks addresses that do not answer not ready, as far as others carry the same: the last address of
+/// a port in a family stays as it is, as nothing is gained by withdrawing it.
+pub(super) fn withdraw(q: &Question<'_>, binding: &str, sources: &mut [Source]) {
+    if q.down.is_empty() {
+        return;
+    }
+    let is_down = |endpoint: &MirrorEndpoint| q.down.contains(&(binding, endpoint.address));
+    let mut carried: BTreeSet<(Family, String, Protocol)> = BTreeSet::new();
+    for source in sources.iter() {
+        for up in source.endpoints.iter().filter(|e| e.readiness.ready && !is_down(e)) {
+            let family = Family::of(up.address);
+            carried.extend(source.ports.iter().map(|port| (family, port.name.clone(), port.protocol)));
+        }
+    }
+    for source in sources {
+        let ports = &source.ports;
+        for endpoint in source.endpoints.iter_mut().filter(|e| is_down(e)) {
+            let family = Family::of(endpoint.address);
+            if ports.iter().all(|port| carried.contains(&(family, port.name.clone(), port.protocol))) {
+                endpoint.readiness = Readiness::all(false);
+            }
+        }
+    }
 }
 
 fn import_ports(q: &Question<'_>, routing: Routing, import: &Import) -> Result<Vec<SlicePort>, Refusal> {

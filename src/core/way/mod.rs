@@ -78,6 +78,8 @@ pub struct Question<'a> {
     pub bindings: &'a BTreeMap<String, GatewayBinding>,
     /// Resolved hostnames.
     pub hosts: &'a BTreeMap<String, Host>,
+    /// Gateway addresses of the link that do not answer, with their bindings.
+    pub down: BTreeSet<(&'a str, IpAddr)>,
     /// Addresses in use now, which a limit spares first.
     pub incumbents: BTreeSet<IpAddr>,
     /// The time.
@@ -160,7 +162,7 @@ fn accept(q: &Question<'_>, via: Via, offer: Result<Yield, (Refusal, Yield)>, ro
     route.awaits |= yielded.awaits;
     route.unresolved |= yielded.unresolved;
     let mut notes = yielded.notes;
-    let slices = if refusal.is_none() { slices(q, yielded.sources, &mut notes) } else { BTreeMap::new() };
+    let slices = if refusal.is_none() { slices(q, &via, yielded.sources, &mut notes) } else { BTreeMap::new() };
     if slices.is_empty() {
         let nothing = || Refusal::new(Reason::NoRoute, "it yields no address that may be used".to_owned());
         let why = refusal.or_else(|| notes.into_iter().next()).unwrap_or_else(nothing);
@@ -217,7 +219,12 @@ fn describe(port: &OriginPort) -> String {
 }
 
 /// Filters by family and limit, sorts, splits by family and into chunks.
-fn slices(q: &Question<'_>, sources: Vec<Source>, notes: &mut Vec<Refusal>) -> BTreeMap<Vec<String>, SliceBody> {
+fn slices(
+    q: &Question<'_>,
+    via: &Via,
+    sources: Vec<Source>,
+    notes: &mut Vec<Refusal>,
+) -> BTreeMap<Vec<String>, SliceBody> {
     let mut seen = BTreeSet::new();
     let mut other_family = BTreeSet::new();
     let wanted = |family: Family| q.families.is_none_or(|families| families.contains(&family));
@@ -254,6 +261,9 @@ fn slices(q: &Question<'_>, sources: Vec<Source>, notes: &mut Vec<Refusal>) -> B
         let (kept, new): (Vec<IpAddr>, Vec<IpAddr>) = seen.into_iter().partition(|a| q.incumbents.contains(a));
         let keep: BTreeSet<IpAddr> = kept.into_iter().chain(new).take(q.max_endpoints).collect();
         sources.iter_mut().for_each(|s| s.endpoints.retain(|e| keep.contains(&e.address)));
+    }
+    if let Via::Gateway(binding) = via {
+        gateway::withdraw(q, binding, &mut sources);
     }
     sources.into_iter().flat_map(bodies).collect()
 }
@@ -356,7 +366,7 @@ fn resolved(q: &Question<'_>, host: &str, ready: bool, out: &mut Yield) -> Vec<M
 }
 
 /// A DNS name, lower case, without the dot at its end; none if it is not one.
-fn hostname(text: &str) -> Option<String> {
+pub fn hostname(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let labels_fine = name.split('.').all(|label| name::is_label(&label.replace('_', "x")));
     (name.len() <= 253 && labels_fine && name.parse::<IpAddr>().is_err()).then_some(name)

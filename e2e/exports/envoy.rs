@@ -107,7 +107,8 @@ async fn an_open_connection_survives_a_hundred_other_exports() {
     let first = ask(&mut connection).await;
     let origins = exports.case.origins();
     let each = |change: fn(Objects, String) -> futures::future::BoxFuture<'static, ()>| {
-        let all = stream::iter(0..MANY).map(|i| change(origins.clone(), format!("s{i}")));
+        let origins = origins.clone();
+        let all = stream::iter(0..MANY).map(move |i| change(origins.clone(), format!("s{i}")));
         all.buffer_unordered(8).collect::<Vec<()>>()
     };
     let programmed = async |wanted: usize| {

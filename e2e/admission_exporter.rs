@@ -186,13 +186,14 @@ fn deployment(name: &str, pod: &Value) -> Value {
 
 fn of_gateways() -> Vec<Case> {
     let secret = |name: &str| of_binding(name, &json!({"data": {"tls.key": ""}}), &json!({}));
-    let shared = json!({"metadata": {"labels": {"heliostat.dev/binding": null}}});
+    let unmarked = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
     let map = |name: &str| of_binding(name, &json!({"data": {"a": "b"}}), &json!({}));
     let create = |what, resource: &str, body: Value, refused| case(what, "POST", own(resource), body, refused);
     let named = |name: &str| json!({"metadata": {"name": name}});
     vec![
         create("a gateway's certificate", "secrets", secret("heliostat-gateway-new-tls"), None),
-        create("the authority", "secrets", of_binding("heliostat-xds-ca", &json!({}), &shared), None),
+        case("the authority", "PATCH", own("secrets") + "/heliostat-xds-ca", json!({"data": {"a": ""}}), None),
+        case("the authority's mark", "PATCH", own("secrets") + "/heliostat-xds-ca", unmarked, Some(MARKED)),
         create("a link's Secret", "secrets", secret("east-kubeconfig"), Some(NAMED)),
         create("a Secret without marks", "secrets", named("heliostat-gateway-new-tls"), Some(MARKED)),
         case("a link's Secret", "PATCH", own("secrets") + "/admission-kubeconfig", labels(), Some(NAMED)),
@@ -365,12 +366,24 @@ async fn alone_admission_holds_an_exporter_to_its_own() {
     for (collection, object) in bases(books["metadata"]["uid"].as_str().unwrap()) {
         Objects::at(&east, collection).create(&object).await;
     }
-    if Objects::at(&east, own("leases")).get("heliostat").await.is_none() {
-        Objects::at(&east, own("leases")).create(&json!({"metadata": {"name": "heliostat"}})).await;
+    // The controller has made these, unless it has never run here.
+    let marked =
+        json!({"metadata": {"name": "heliostat-xds-ca", "labels": {"app.kubernetes.io/managed-by": "heliostat"}}});
+    let elected = json!({"metadata": {"name": "heliostat"}});
+    let mut made = Vec::new();
+    for (resource, object) in [("leases", elected), ("secrets", marked)] {
+        let (all, name) = (Objects::at(&east, own(resource)), object["metadata"]["name"].as_str().unwrap().to_owned());
+        if all.get(&name).await.is_none() {
+            all.create(&object).await;
+            made.push((all, name));
+        }
     }
     let cases = [publishing(), services(), of_gateways(), claims(), routes()].concat();
     let wrong = go_wrong(&east, cases).await;
     clean(&east).await;
+    for (all, name) in made {
+        all.remove(&name).await;
+    }
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
     controller::start(&east).await;
 }

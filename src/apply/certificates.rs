@@ -103,6 +103,11 @@ impl CertificateError {
         let Self::Call { answer, .. } = self else { return false };
         matches!(answer.kind, WriteFailure::AlreadyExists | WriteFailure::Conflict | WriteFailure::NotFound)
     }
+
+    /// Somebody else is at it.
+    const fn is_waiting(&self) -> bool {
+        matches!(self, Self::NoAuthority { .. })
+    }
 }
 
 impl Certificates {
@@ -164,6 +169,9 @@ impl Certificates {
                 return false;
             }
             match &wrong {
+                Some(wrong) if errors.iter().all(CertificateError::is_waiting) => {
+                    tracing::info!("the certificates of gateways: {wrong}");
+                }
                 Some(wrong) => tracing::warn!("the certificates of gateways: {wrong}"),
                 None => tracing::info!("the certificates of gateways are in order"),
             }

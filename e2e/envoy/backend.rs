@@ -1,7 +1,9 @@
 //! Backends on loopback that say their own name, so that a test sees which one answered.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
+use hyper::{Request, Response, body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split},
     net::{TcpListener, UdpSocket},
@@ -71,6 +73,30 @@ pub(crate) async fn http(name: &'static str) -> Backend {
                 return;
             }
         }
+    })
+    .await
+}
+
+/// Answers each request that comes by HTTP/2 without TLS, and no other, with its name.
+pub(crate) async fn http2(name: &'static str) -> Backend {
+    listening(move |stream| async move {
+        let answer =
+            service_fn(move |_: Request<Incoming>| async move { Ok::<_, Infallible>(Response::new(name.to_owned())) });
+        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+    })
+    .await
+}
+
+/// Accepts each request to change the protocol, then says its name and echoes.
+pub(crate) async fn websocket(name: &'static str) -> Backend {
+    listening(move |mut stream| async move {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        greet(stream, name).await;
     })
     .await
 }

@@ -2,6 +2,8 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpStream, UdpSocket},
@@ -80,7 +82,11 @@ pub(crate) async fn http(port: u16, host: &str, path: &str) -> (u16, String) {
 
 /// Like [`http`], where it is not certain that anything answers.
 pub(crate) async fn try_http(port: u16, host: &str, path: &str) -> io::Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    request(port, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+}
+
+/// Status and body of the answer to a request that is given whole.
+pub(crate) async fn request(port: u16, request: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
@@ -89,6 +95,31 @@ pub(crate) async fn try_http(port: u16, host: &str, path: &str) -> io::Result<(u
     let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if is_chunked { unchunked(body) } else { body.to_owned() };
     Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body))
+}
+
+/// Status and body of the answer to a request by HTTP/2 without TLS, as gRPC speaks it.
+pub(crate) async fn http2(port: u16, host: &str) -> (u16, Vec<u8>) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::get(format!("http://{host}/")).body(String::new()).unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.into_body().collect().await.unwrap().to_bytes().to_vec())
+}
+
+/// Opens a connection, asks for another protocol on it, and reads who it is then.
+pub(crate) async fn websocket(port: u16, host: &str) -> io::Result<Open> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    greeted(stream).await
 }
 
 /// A connection that one request after another goes by.

@@ -86,6 +86,20 @@ async fn served_is_what_all_envoys_of_a_binding_do_and_bindings_are_apart() {
 }
 
 #[tokio::test]
+async fn an_envoy_that_hangs_counts_no_longer_and_comes_back() {
+    let controller = Controller::start().await;
+    let envoy = controller.envoy("public", "one");
+    let (books, ports) = (backend::tcp("books").await, [free_port(), free_port()]);
+    controller.set("public", &one_port(ports[0], &books)).await;
+    envoy.signal("STOP");
+    controller.state(|state| state.connected == 0).await;
+    controller.xds.set("public", Some(one_port(ports[1], &books)));
+    envoy.signal("CONT");
+    controller.state(|state| state.connected == 1 && state.serving == one_port(ports[1], &books).ports).await;
+    assert_eq!(call::tcp(ports[1]).await.unwrap().name, "books");
+}
+
+#[tokio::test]
 async fn an_envoy_with_the_certificate_of_another_binding_is_refused() {
     let controller = Controller::start().await;
     let books = backend::tcp("books").await;

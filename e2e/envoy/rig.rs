@@ -222,6 +222,11 @@ impl Envoy {
         waited.await.unwrap_or_else(|_| panic!("waited for {text:?} in\n{}", self.log()));
     }
 
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+    }
+
     pub(crate) async fn stop(mut self) {
         self.child.kill().await.unwrap();
     }

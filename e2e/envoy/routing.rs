@@ -106,6 +106,34 @@ async fn a_host_is_found_in_each_way_to_write_it_and_no_other_is() {
 }
 
 #[tokio::test]
+async fn a_host_speaks_http_1_0_http_1_1_http_2_and_websocket() {
+    let controller = Controller::start().await;
+    let _envoy = controller.envoy("public", "one");
+    let (old, new, chat) = (backend::http("old").await, backend::http2("new").await, backend::websocket("chat").await);
+    let port = free_port();
+    let hosts = ["old", "new", "chat"].map(|name| (name.to_owned(), host(name, None)));
+    let wanted = config(
+        [(EnvoyPort::Tcp(port), EnvoyRouting::Host { hosts: hosts.into() })],
+        [
+            ("old", cluster(EnvoyProtocol::Http1, old.address)),
+            ("new", cluster(EnvoyProtocol::Http2, new.address)),
+            ("chat", cluster(EnvoyProtocol::Http1, chat.address)),
+        ],
+    );
+    controller.set("public", &wanted).await;
+    let (status, body) = call::request(port, "GET / HTTP/1.0\r\nhost: old\r\n\r\n").await.unwrap();
+    assert_eq!((status, body.as_str()), (200, "old old"));
+    // Each backend is spoken to as it understands, however the caller speaks.
+    assert_eq!(call::http(port, "new", "/").await, (200, "new".to_owned()));
+    assert_eq!(call::http2(port, "new").await, (200, b"new".to_vec()));
+    assert_eq!(call::http2(port, "old").await, (200, b"old old".to_vec()));
+    assert_eq!(call::http2(port, "unknown").await.0, 404);
+    let mut open = call::websocket(port, "chat").await.unwrap();
+    assert_eq!(open.name, "chat");
+    assert!(open.works().await);
+}
+
+#[tokio::test]
 async fn a_tls_name_is_passed_through_to_who_has_it_and_no_other_is() {
     let controller = Controller::start().await;
     let _envoy = controller.envoy("public", "one");

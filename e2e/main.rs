@@ -25,6 +25,7 @@ mod nodes;
 mod objects;
 mod ownership;
 mod policies;
+mod provider_objects;
 mod relay;
 mod repair;
 mod restart;

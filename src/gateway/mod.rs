@@ -2,9 +2,11 @@
 //! only compute, like `core`: which Services go out, by which port and when that is published is
 //! decided there.
 
+mod emissary;
 mod envoy;
 mod front;
 mod gateway_api;
+mod glob;
 mod linkerd;
 mod object;
 #[cfg(test)]
@@ -31,7 +33,7 @@ use crate::{
 /// The provider of a binding.
 #[must_use]
 pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    let binding::Provider { gateway_api, traefik, emissary: _, gloo: _, envoy, linkerd } = &export.provider;
+    let binding::Provider { gateway_api, traefik, emissary, gloo: _, envoy, linkerd } = &export.provider;
     if routing == Routing::Linkerd {
         return match linkerd {
             Some(provider) => Box::new(linkerd::Linkerd::new(export, provider)),
@@ -44,6 +46,9 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
     if let Some(provider) = traefik {
         return Box::new(traefik::Traefik::new(binding, routing, export, provider));
     }
+    if let Some(provider) = emissary {
+        return Box::new(emissary::Emissary::new(binding, routing, export, provider));
+    }
     if let Some(provider) = envoy {
         return Box::new(envoy::Envoy::new(binding, routing, export, provider));
     }
@@ -53,7 +58,7 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
 /// Every kind of object that some provider makes or reads.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    [&envoy::KINDS[..], &gateway_api::KINDS, &traefik::KINDS].concat()
+    [&envoy::KINDS[..], &gateway_api::KINDS, &traefik::KINDS, &emissary::KINDS].concat()
 }
 
 /// In the place of a provider that this version does not know, or not with this routing: the schema

@@ -94,6 +94,11 @@ $(DENY_ROOT)/bin/cargo-deny:
 e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": those; e2e/run --keep to look
 	e2e/run $(TESTS)
 
+.PHONY: test-envoy
+test-envoy: export HELIOSTAT_ENVOY := $(or $(HELIOSTAT_ENVOY),$(shell e2e/rig/program envoy 2>/dev/null))
+test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
+	cargo test --locked --test envoy
+
 .PHONY: rig
 rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules. GATEWAYS="traefik": that too
 	e2e/rig/install

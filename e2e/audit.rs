@@ -1,4 +1,4 @@
-//! West's audit log: which requests the controller really made.
+//! The clusters' audit logs: which requests the controllers really made.
 
 use std::time::Duration;
 
@@ -14,9 +14,14 @@ const CONTROLLER: &str = "system:serviceaccount:heliostat-system:heliostat";
 pub(crate) struct Mark(Place);
 
 impl Mark {
-    /// The end of the log as it is now.
+    /// The end of west's log as it is now.
     pub(crate) fn now() -> Self {
-        Self(Place::end_of(rig::file("west", "audit.log")).unwrap())
+        Self::of("west")
+    }
+
+    /// The end of a cluster's log as it is now.
+    pub(crate) fn of(cluster: &str) -> Self {
+        Self(Place::end_of(rig::file(cluster, "audit.log")).unwrap())
     }
 
     /// What the controller has written since: `verb resource namespace/name code`, in order. Lines

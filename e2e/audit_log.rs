@@ -23,7 +23,7 @@ impl Place {
     }
 
     /// What a user has written since, in the order in which it was done. A line is written when a
-    /// request is over: those on their way are not there yet. Leases are left out.
+    /// request is over: those on their way are not there yet. The Lease of the leader is left out.
     pub(crate) fn writes_by(&self, user: &str) -> Result<Vec<Value>> {
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.offset))?;
@@ -34,9 +34,13 @@ impl Place {
     }
 }
 
+fn is_election(event: &Value) -> bool {
+    event["objectRef"]["resource"] == "leases" && event["objectRef"]["name"] == "heliostat"
+}
+
 fn is_write(event: &Value) -> bool {
     let reading = ["get", "list", "watch"].iter().any(|verb| event["verb"] == *verb);
-    event["stage"] == "ResponseComplete" && !reading && event["objectRef"]["resource"] != "leases"
+    event["stage"] == "ResponseComplete" && !reading && !is_election(event)
 }
 
 /// `endpointslices`, `services/status`: what a write was made to.

@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod admission;
+mod admission_exporter;
 mod audit;
 mod audit_log;
 mod controller;

@@ -10,7 +10,10 @@ use std::{
     path::Path,
 };
 
-use heliostat::api::names;
+use heliostat::{
+    api::names,
+    core::export::object::{LEASE, PUBLISHED_SLICE},
+};
 use serde_json::Value;
 
 fn documents(path: &Path) -> Vec<Value> {
@@ -175,6 +178,20 @@ fn g08_no_gateway_of_somebody_can_be_written() {
     assert!(verbs_on(&of_group, "listenersets").contains("create"));
     for resource in strings(&of_group[1]["resources"]) {
         assert!(!resource.contains('/'), "{resource}: a status is its gateway's to write");
+    }
+}
+
+#[test]
+fn every_kind_that_some_provider_needs_may_be_read() {
+    let documents = shipped_for_an_exporter();
+    let (cluster, own) = (rules(&documents, "ClusterRole"), rules(&documents, "Role"));
+    let kinds = heliostat::gateway::kinds();
+    assert!(kinds.len() > 3, "{kinds:?}");
+    for kind in kinds.into_iter().chain([LEASE, PUBLISHED_SLICE]) {
+        let of = if kind.own_namespace { [cluster.as_slice(), &own].concat() } else { cluster.clone() };
+        let of: Vec<Value> = of.into_iter().filter(|rule| strings(&rule["apiGroups"]).contains(&kind.group)).collect();
+        let verbs = verbs_on(&of, kind.plural);
+        assert!(["get", "list", "watch"].iter().all(|verb| verbs.contains(verb)), "{kind}: {verbs:?}");
     }
 }
 

@@ -169,7 +169,7 @@ impl Envoy {
         mount(&folder.path().join("tls"), identity, authority);
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(program)
-            .args(["-c", &format!("{at}/{START}"), "--service-node", node, "--use-dynamic-base-id"])
+            .args(["-c", &format!("{at}/{START}"), "--service-node", node, "--disable-hot-restart"])
             .args(["--concurrency", "1", "--log-level", "info"])
             .stdout(Stdio::null())
             .stderr(log)
@@ -184,19 +184,42 @@ impl Envoy {
         mount(&self.folder.path().join("tls"), identity, authority);
     }
 
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    /// What it has logged; it quotes gRPC messages as they came, percent-encoded.
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap().replace("%20", " ")
     }
 
-    /// A counter or gauge; 0 where Envoy has none of that name.
+    /// A counter or gauge; 0 where Envoy has none of that name, or does not answer yet.
     pub(crate) async fn stat(&self, name: &str) -> u64 {
-        let (status, body) = call::http(self.admin, "envoy", &format!("/stats?filter=^{name}$")).await;
-        assert_eq!(status, 200, "{body}");
-        body.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0)
+        let stats = call::try_http(self.admin, "envoy", &format!("/stats?filter=^{name}$")).await;
+        let value = stats.ok().and_then(|(_, body)| body.trim().rsplit(' ').next()?.parse().ok());
+        value.unwrap_or(0)
+    }
+
+    /// Everything that it asked for came: it never went on because it had waited long enough.
+    pub(crate) async fn never_gave_up_waiting(&self) {
+        let (_, stats) = call::http(self.admin, "envoy", "/stats?filter=init_fetch_timeout").await;
+        let gave_up: Vec<_> = stats.lines().filter(|line| !line.ends_with(": 0")).collect();
+        assert!(!stats.is_empty() && gave_up.is_empty(), "{gave_up:?}");
+    }
+
+    /// Whether the kubelet would call it ready; it does not wait long for the answer either.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answer = timeout(Duration::from_secs(1), call::try_http(self.ready, "kubelet", "/ready")).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|(status, _)| status == 200))
+    }
+
+    pub(crate) async fn wait_until_ready(&self) {
+        eventually("readiness", async || self.is_ready().await).await;
     }
 
     pub(crate) async fn wait_for_log(&self, text: &str) {
-        eventually(text, async || self.log().contains(text)).await;
+        let waited = timeout(PATIENCE, async {
+            while !self.log().contains(text) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("waited for {text:?} in\n{}", self.log()));
     }
 
     pub(crate) async fn stop(mut self) {

@@ -91,6 +91,8 @@ pub const PUBLISHED_MANAGER: &str = "gateway.heliostat.dev";
 pub const PUBLISHED_SERVICE_LABEL: &str = "heliostat.dev/service-name";
 /// Label on a published slice: the binding that published it.
 pub const PUBLISHED_BINDING_LABEL: &str = "heliostat.dev/binding";
+/// Annotation on the pods of Heliostat's own gateways: a hash of the files that they started with.
+pub const BOOTSTRAP_ANNOTATION: &str = "heliostat.dev/bootstrap";
 /// Annotation on a published slice: the version of the contract that it follows.
 pub const CONTRACT_ANNOTATION: &str = "heliostat.dev/contract";
 /// The one known value of [`CONTRACT_ANNOTATION`].
@@ -102,5 +104,7 @@ pub const HOSTNAMES_ANNOTATION: &str = "heliostat.dev/hostnames";
 /// Annotation on a published slice: for how long an unconfirmed port may be used (Port); a Go
 /// duration.
 pub const PORT_LEASE_ANNOTATION: &str = "heliostat.dev/port-lease";
+/// Linkerd's annotation on the Service of its multicluster gateway: that gateway's TLS identity.
+pub const LINKERD_GATEWAY_IDENTITY_ANNOTATION: &str = "mirror.linkerd.io/gateway-identity";
 /// Annotation on a published slice: the gateway's TLS identity (Linkerd).
 pub const GATEWAY_IDENTITY_ANNOTATION: &str = "heliostat.dev/gateway-identity";

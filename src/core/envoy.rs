@@ -14,19 +14,19 @@ use super::name;
 /// The Service by which Envoys reach the controller, and its port (config/components/exporter).
 pub const XDS_SERVICE: (&str, u16) = ("heliostat-xds", 18000);
 
-/// Longest name of a Service.
-const MAX_NAME: usize = 63;
+/// Longest part of a gateway's name that leaves room for a hash in the name of a Service.
+const MAX_HEAD: usize = 54;
 
-/// Name of all that a binding's own gateway is made of: `heliostat-gateway-<binding>`, over 63
-/// characters cut and closed by a hash.
+/// Name of all that a binding's own gateway is made of: `heliostat-gateway-<binding>`. Where that is
+/// none for a Service, because it is too long or has dots, it is cut, and closed by a hash.
 #[must_use]
 pub fn gateway_name(binding: &str) -> String {
     let name = format!("heliostat-gateway-{binding}");
-    if name.len() <= MAX_NAME {
+    if name::is_service_name(&name) {
         return name;
     }
-    let hash = name::hash(&[binding], 8);
-    format!("{}-{hash}", &name[..MAX_NAME - 9].trim_end_matches(['-', '.']))
+    let head: String = name.chars().map(|c| if c == '.' { '-' } else { c }).take(MAX_HEAD).collect();
+    format!("{}-{}", head.trim_end_matches('-'), name::hash(&[binding], 8))
 }
 
 /// Name of the Secret with the certificate by which a binding's Envoys are let in.
@@ -212,7 +212,8 @@ pub enum EnvoyProtocol {
 pub struct EnvoyState {
     /// Name of the binding.
     pub binding: String,
-    /// How many of its Envoys are connected to this replica.
+    /// How many of its Envoys are connected to this replica. One counts once it has taken over all that it
+    /// is to do: until then it is not ready, and its Service sends it nothing.
     pub connected: u32,
     /// What every connected Envoy does, down to the single host and name; nothing while none is
     /// connected. A change that is under way shows what all do at this moment, so what did not
@@ -244,8 +245,11 @@ mod tests {
     fn a_gateways_name_is_one_of_a_service() {
         assert_eq!(gateway_name("public"), "heliostat-gateway-public");
         assert_eq!(certificate_name("public"), "heliostat-gateway-public-tls");
-        let (one, two) = (gateway_name(&"a".repeat(63)), gateway_name(&format!("{}b", "a".repeat(62))));
-        assert!(one != two && one.len() <= MAX_NAME && two.len() <= MAX_NAME, "{one} {two}");
+        let long = ["a".repeat(63), format!("{}b", "a".repeat(62)), format!("{}.b", "a".repeat(44))];
+        let bindings = long.iter().map(String::as_str).chain(["a.b", "a-b", "9"]);
+        let names: BTreeSet<String> = bindings.map(gateway_name).collect();
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert!(names.iter().all(|name| name::is_service_name(name)), "{names:?}");
     }
 
     #[test]

@@ -153,7 +153,7 @@ pub struct Origin {
     pub uid: String,
     /// Its labels, whole: selectors and allow-lists read them.
     pub labels: Map,
-    /// Its annotations without those that are never copied.
+    /// Its annotations without those that are neither ever copied nor read.
     pub annotations: Map,
     /// Its type.
     pub kind: OriginType,

@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::object::{of_binding, refuse};
+use super::{
+    front::{ingress, of_nodes},
+    object::{of_binding, refuse},
+};
 use crate::{
     api::{
         Reason,
-        binding::{EnvoyProvider, EnvoyServiceType, Routing},
-        names::PUBLISHED_BINDING_LABEL,
+        binding::{EnvoyProvider, EnvoyServiceType, Export, PortRange, Routing},
+        names::{BOOTSTRAP_ANNOTATION, PUBLISHED_BINDING_LABEL},
     },
     core::{
         application,
@@ -25,7 +28,7 @@ use crate::{
             object::{self, Kind, OWN_CONFIG_MAP, OWN_DEPLOYMENT, OWN_SERVICE, Object, ObjectId},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Supply, Surroundings},
         },
-        model::{Ingress, Key, Protocol},
+        model::{Key, Protocol},
         name,
         select::Refusal,
     },
@@ -45,8 +48,6 @@ const TLS_PORT: u16 = 443;
 /// Ports up to here need a privilege that the pods do not have; they are opened this much higher.
 const PRIVILEGED: u16 = 1023;
 const RAISED: u16 = 10_000;
-/// Most nodes whose addresses are published (design: section 5).
-const MAX_NODES: usize = 16;
 /// Where files are mounted in the pods.
 const FILES: &str = "/etc/heliostat/envoy";
 const TLS: &str = "/etc/heliostat/tls";
@@ -58,11 +59,19 @@ pub(super) struct Envoy {
     binding: String,
     routing: Routing,
     service_type: EnvoyServiceType,
+    /// Ports that may be given to routes.
+    range: PortRange,
 }
 
 impl Envoy {
-    pub(super) fn new(binding: &str, routing: Routing, provider: &EnvoyProvider) -> Self {
-        Self { name: gateway_name(binding), binding: binding.to_owned(), routing, service_type: provider.service_type }
+    pub(super) fn new(binding: &str, routing: Routing, export: &Export, provider: &EnvoyProvider) -> Self {
+        Self {
+            name: gateway_name(binding),
+            binding: binding.to_owned(),
+            routing,
+            service_type: provider.service_type,
+            range: export.ports.clone(),
+        }
     }
 
     fn key(&self, around: &Surroundings<'_>) -> Key {
@@ -70,19 +79,32 @@ impl Envoy {
     }
 
     fn addresses(&self, around: &Surroundings<'_>) -> Vec<String> {
-        if self.service_type == EnvoyServiceType::LoadBalancer {
-            let ingress = around.services.get(&self.key(around)).map(|service| service.ingress.as_slice());
-            let text = |ingress: &Ingress| match ingress {
-                Ingress::Ip(text) | Ingress::Hostname(text) => text.clone(),
-            };
-            return ingress.unwrap_or_default().iter().map(text).collect();
+        match self.service_type {
+            EnvoyServiceType::LoadBalancer => around.services.get(&self.key(around)).map(ingress).unwrap_or_default(),
+            EnvoyServiceType::NodePort => of_nodes(around),
         }
-        let usable = around.nodes.values().filter(|node| node.usable).take(MAX_NODES);
-        let of_node = |node: &crate::core::model::RemoteNode| match node.external.as_slice() {
-            [] => node.internal.clone(),
-            external => external.to_vec(),
-        };
-        usable.flat_map(of_node).collect()
+    }
+
+    /// Ports that routes never get: those that its pods use themselves, and other Services' on nodes.
+    fn taken(&self, around: &Surroundings<'_>) -> BTreeMap<(Protocol, u16), String> {
+        let own = |port: u16| ((Protocol::Tcp, port), "Envoy's own".to_owned());
+        let mut taken = BTreeMap::from([own(ADMIN_PORT), own(READY_PORT)]);
+        let both = |port: u16| [(Protocol::Tcp, port), (Protocol::Udp, port)];
+        if self.range.from <= PRIVILEGED {
+            for raised in RAISED + 1..=RAISED + PRIVILEGED {
+                let why = format!("what port {} is inside its pods", raised - RAISED);
+                taken.extend(both(raised).map(|at| (at, why.clone())));
+            }
+        }
+        if self.service_type == EnvoyServiceType::NodePort {
+            let own = self.key(around);
+            for (key, service) in around.services.iter().filter(|(key, _)| **key != own) {
+                for port in service.ports.iter().filter_map(|port| port.node_port) {
+                    taken.extend(both(port).map(|at| (at, format!("Service {key}"))));
+                }
+            }
+        }
+        taken
     }
 
     fn labels(&self) -> Value {
@@ -139,15 +161,37 @@ impl Envoy {
             "selector": {"matchLabels": self.labels()},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
-                "metadata": {"labels": labels, "annotations": {"heliostat.dev/bootstrap": files}},
+                "metadata": {"labels": labels, "annotations": {BOOTSTRAP_ANNOTATION: files}},
                 "spec": pod,
             },
         });
         of_binding(plan, Object::with_spec(OWN_DEPLOYMENT, self.key(around), spec))
     }
 
-    fn service(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> Object {
-        let ports: BTreeSet<EnvoyPort> = plan.routes.iter().map(|(id, route)| outside(id, route)).collect();
+    /// The Service's ports. It needs one, and is never taken away for want of routes, as it would come
+    /// back with another address. So the listener's port always is there, or else the first of those
+    /// that were; nothing answers at it.
+    fn open(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> BTreeSet<EnvoyPort> {
+        let mut ports: BTreeSet<EnvoyPort> = plan.routes.iter().map(|(id, route)| outside(id, route)).collect();
+        if ports.is_empty() {
+            let there = around.objects.get(OWN_SERVICE, &self.key(around)).map(|s| object::list(&s["spec"]["ports"]));
+            let first = there.and_then(|ports| ports.first()?["name"].as_str()?.parse().ok());
+            ports.extend(self.listener().map(EnvoyPort::Tcp).or(first));
+        }
+        ports
+    }
+
+    /// The outside port of Host and SNI. Nodes have neither 80 nor 443 to give.
+    const fn listener(&self) -> Option<u16> {
+        match (self.routing, self.service_type) {
+            (Routing::Port | Routing::Linkerd, _) => None,
+            (_, EnvoyServiceType::NodePort) => Some(self.range.from),
+            (Routing::Host, _) => Some(HTTP_PORT),
+            (Routing::Sni, _) => Some(TLS_PORT),
+        }
+    }
+
+    fn service(&self, plan: &ExportPlan, ports: BTreeSet<EnvoyPort>, around: &Surroundings<'_>) -> Object {
         let port = |port: EnvoyPort| {
             let (protocol, number) = match port {
                 EnvoyPort::Tcp(number) => ("TCP", number),
@@ -220,12 +264,6 @@ impl Provider for Envoy {
     }
 
     fn gateway(&self, around: &Surroundings<'_>) -> Result<Gateway, Refusal> {
-        let own = |port: u16| ((Protocol::Tcp, port), "Envoy's own".to_owned());
-        let listeners = match self.routing {
-            Routing::Host => vec![HTTP_PORT],
-            Routing::Sni => vec![TLS_PORT],
-            Routing::Port | Routing::Linkerd => Vec::new(),
-        };
         let ready = around.ready.contains(&self.key(around));
         let there = around.objects.get(OWN_SERVICE, &self.key(around)).is_some();
         let unwell = (there && !ready).then(|| {
@@ -240,11 +278,11 @@ impl Provider for Envoy {
             addresses: self.addresses(around),
             ports: Supply {
                 pool: None,
-                taken: [own(ADMIN_PORT), own(READY_PORT)].into(),
+                taken: self.taken(around),
                 protocols: [Protocol::Tcp, Protocol::Udp].into(),
                 hint: String::new(),
             },
-            listeners,
+            listeners: self.listener().into_iter().collect(),
             unwell,
             confirms: true,
             tls_identity: None,
@@ -265,9 +303,9 @@ impl Provider for Envoy {
             .collect();
         let (config_map, files) = self.config_map(plan, around);
         let mut objects = vec![config_map, self.deployment(plan, around, &files)];
-        // A Service needs a port.
-        if !plan.routes.is_empty() {
-            objects.push(self.service(plan, around));
+        let open = self.open(plan, around);
+        if !open.is_empty() {
+            objects.push(self.service(plan, open, around));
         }
         Rendered { objects, envoy: Some(self.config(plan, &refused, around)), refused }
     }
@@ -287,12 +325,13 @@ impl Provider for Envoy {
         let Some(state) = around.envoys.filter(|state| state.connected > 0) else {
             return Programmed::Before("no Envoy is connected to this controller".into());
         };
-        if let Some(words) = state.refused.get(&inside(port)) {
-            return Programmed::No(refuse(Reason::UnsupportedValue, id, format!("Envoy refuses it: {words}")));
+        // What is refused of others at the same port takes nothing from what is served already.
+        if state.serves(inside(port), &self.routing(id, route)) {
+            return Programmed::Yes;
         }
-        match state.serves(inside(port), &self.routing(id, route)) {
-            true => Programmed::Yes,
-            false => Programmed::Pending("Envoy has not acknowledged it yet".into(), None),
+        match state.refused.get(&inside(port)) {
+            Some(words) => Programmed::No(refuse(Reason::UnsupportedValue, id, format!("Envoy refuses it: {words}"))),
+            None => Programmed::Pending("Envoy has not acknowledged it yet".into(), None),
         }
     }
 }
@@ -343,3 +382,6 @@ fn container(image: &str) -> Value {
         ],
     })
 }
+
+#[cfg(test)]
+mod tests;

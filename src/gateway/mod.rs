@@ -3,10 +3,14 @@
 //! decided there.
 
 mod envoy;
+mod front;
 mod gateway_api;
+mod linkerd;
 mod object;
 #[cfg(test)]
 mod scene;
+mod traefik;
+mod unconfirmed;
 
 pub use envoy::bootstrap;
 
@@ -27,15 +31,21 @@ use crate::{
 /// The provider of a binding.
 #[must_use]
 pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    let binding::Provider { gateway_api, traefik: _, emissary: _, gloo: _, envoy, linkerd: _ } = &export.provider;
+    let binding::Provider { gateway_api, traefik, emissary: _, gloo: _, envoy, linkerd } = &export.provider;
     if routing == Routing::Linkerd {
-        return Box::new(Nothing);
+        return match linkerd {
+            Some(provider) => Box::new(linkerd::Linkerd::new(export, provider)),
+            None => Box::new(Nothing),
+        };
     }
     if let Some(provider) = gateway_api {
         return Box::new(gateway_api::GatewayApi::new(binding, routing, export, provider));
     }
+    if let Some(provider) = traefik {
+        return Box::new(traefik::Traefik::new(binding, routing, export, provider));
+    }
     if let Some(provider) = envoy {
-        return Box::new(envoy::Envoy::new(binding, routing, provider));
+        return Box::new(envoy::Envoy::new(binding, routing, export, provider));
     }
     Box::new(Nothing)
 }
@@ -43,7 +53,7 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
 /// Every kind of object that some provider makes or reads.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    [&envoy::KINDS[..], &gateway_api::KINDS].concat()
+    [&envoy::KINDS[..], &gateway_api::KINDS, &traefik::KINDS].concat()
 }
 
 /// In the place of a provider that this version does not know, or not with this routing: the schema

@@ -93,6 +93,11 @@ pub(super) fn backend(id: &RouteId) -> Value {
     json!({"name": id.service.name, "port": id.port})
 }
 
+/// A gateway that cannot be used as it is.
+pub(super) fn refuse_ref(why: String) -> Refusal {
+    Refusal::new(crate::api::Reason::UnsupportedValue, why)
+}
+
 /// A refusal with the route that it is about.
 pub(super) fn refuse(reason: crate::api::Reason, id: &RouteId, why: impl std::fmt::Display) -> Refusal {
     Refusal::new(reason, format!("{id}: {why}"))

@@ -14,7 +14,7 @@ use crate::{
             object::{Kind, KindNews, Object, ObjectId, Objects},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Surroundings},
         },
-        model::{Key, LocalNode, Origin, OriginPort, Protocol, RemoteNode},
+        model::{Key, LocalNode, Origin, OriginPort, OriginType, Protocol, RemoteNode},
         select::Refusal,
     },
 };
@@ -238,6 +238,21 @@ pub(super) fn port(name: &str, number: u16) -> OriginPort {
         app_protocol: None,
         node_port: None,
         pod_port: Some(number),
+    }
+}
+
+/// A Service in front of a gateway.
+pub(super) fn front(kind: OriginType, ports: Vec<OriginPort>) -> Origin {
+    Origin {
+        uid: "uid-front".into(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        kind,
+        ports,
+        has_selector: true,
+        ingress: Vec::new(),
+        local_traffic: false,
+        malformed: None,
     }
 }
 

@@ -22,7 +22,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Delt
 
 use super::snapshot::{Kind, Resource, Snapshot};
 use crate::core::envoy::{EnvoyPort, EnvoyRouting};
-use subscription::{Message, Subscription};
+use subscription::{Held, Message, Subscription};
 
 /// Longest part of an Envoy's own words that is kept, in characters.
 const WORDS: usize = 512;
@@ -45,6 +45,8 @@ pub(super) struct Conversation {
     nonce: u64,
     /// Whether the report may be another one than when it was last taken.
     news: bool,
+    /// Whether the Envoy took over everything once.
+    is_up: bool,
 }
 
 impl Conversation {
@@ -61,19 +63,14 @@ impl Conversation {
         subscription.unsubscribe(&request.resource_names_unsubscribe);
         subscription.subscribe(kind, request.resource_names_subscribe);
         subscription.begin(kind, request.initial_resource_versions);
-        self.recognise();
+        self.compare();
     }
 
     /// Is told what the Envoy is to do from now on.
     pub(super) fn tell(&mut self, snapshot: Arc<Snapshot>) {
-        for kind in Kind::ALL {
-            self.of_mut(kind).forget_refusals(|name, version| {
-                snapshot.all(kind).get(name).is_none_or(|wanted| wanted.version != version)
-            });
-        }
         self.snapshot = Some(snapshot);
         self.news = true;
-        self.recognise();
+        self.compare();
     }
 
     /// Lets what was refused be said once more: some refusals pass, such as a port in use.
@@ -90,17 +87,20 @@ impl Conversation {
         Kind::ALL.into_iter().filter_map(|kind| self.say(kind, &snapshot)).collect()
     }
 
-    /// What the Envoy does and refuses, if that may be news.
+    /// What the Envoy does and refuses, if that may be news. The first report comes when it has taken
+    /// over everything: until then it has not yet said what it has, or is not ready and gets no traffic.
     pub(super) fn take_report(&mut self) -> Option<Report> {
-        std::mem::take(&mut self.news).then(|| self.report())
+        let snapshot = self.snapshot.as_ref()?;
+        self.is_up = self.is_up || self.is_complete(snapshot);
+        (self.is_up && std::mem::take(&mut self.news)).then(|| self.report())
     }
 
     fn report(&self) -> Report {
         let mut report = Report::default();
         for (name, listener) in self.listeners.held() {
             let Ok(port) = name.parse() else { continue };
-            let said = listener.and_then(|listener| listener.routing.as_ref());
-            let said = said.or_else(|| self.routes.has(name).and_then(|routes| routes.routing.as_ref()));
+            // A port says itself where it leads, or its hosts do.
+            let said = listener.routing().or_else(|| self.routes.routing(name));
             if let Some(does) = said.and_then(|said| said.only(|cluster| self.clusters.has_any(cluster))) {
                 report.serving.insert(port, does);
             }
@@ -171,8 +171,8 @@ impl Conversation {
     /// Whether what a resource builds on is there.
     fn may_change(&self, kind: Kind, resource: &Resource, snapshot: &Snapshot) -> bool {
         match kind {
-            Kind::Cluster => true,
-            Kind::Endpoints => !self.clusters.is_under_way(&resource.name),
+            // Envoy answers what it was told of clusters when it has their endpoints.
+            Kind::Cluster | Kind::Endpoints => true,
             Kind::Routes if self.listeners.is_under_way(&resource.name) => false,
             Kind::Listener | Kind::Routes => {
                 let clusters = resource.routing.iter().flat_map(EnvoyRouting::clusters);
@@ -185,34 +185,60 @@ impl Conversation {
     /// refused, or unknown.
     fn is_settled(&self, cluster: &str, snapshot: &Snapshot) -> bool {
         let Some(wanted) = snapshot.all(Kind::Cluster).get(cluster) else { return true };
-        self.clusters.refusal(cluster).is_some()
-            || self.clusters.has_version(cluster, &wanted.version)
-                && (self.endpoints.has_any(cluster) || self.endpoints.refusal(cluster).is_some())
+        let is_refused = |subscription: &Subscription| {
+            subscription.refusal(cluster).is_some() && !subscription.is_under_way(cluster)
+        };
+        let is_there = self.clusters.has_version(cluster, &wanted.version) && !self.clusters.is_under_way(cluster);
+        let has_endpoints = self.endpoints.has_any(cluster) || is_refused(&self.endpoints);
+        is_refused(&self.clusters) || is_there && has_endpoints
     }
 
     /// The clusters that some port uses, will use or may be using; none if that is not known.
     fn used_clusters(&self, snapshot: &Snapshot) -> Option<BTreeSet<String>> {
+        if !self.has_introduced_itself() {
+            return None;
+        }
         let mut used = BTreeSet::new();
         let mut add = |routing: &EnvoyRouting| used.extend(routing.clusters().into_iter().map(str::to_owned));
         snapshot.config().ports.values().for_each(&mut add);
         for subscription in [&self.listeners, &self.routes] {
             // Routes of a port that is gone are used by nothing.
-            for (name, resource) in subscription.held().filter(|(name, _)| self.listeners.has_any(name)) {
-                match resource {
-                    Some(resource) => resource.routing.iter().for_each(&mut add),
-                    None if subscription.refusal(name).is_some() => {}
-                    None => return None,
+            for (_, held) in subscription.held().filter(|(name, _)| self.listeners.may_have(name)) {
+                if held.is_unknown() {
+                    return None;
                 }
+                held.all().flat_map(|resource| &resource.routing).for_each(&mut add);
             }
             subscription.under_way().for_each(|resource| resource.routing.iter().for_each(&mut add));
         }
         Some(used)
     }
 
-    /// Finds out what the Envoy's resources say, by their versions.
-    fn recognise(&mut self) {
+    /// Whether all is known that the Envoy brought from an earlier stream: it says so kind by kind.
+    fn has_introduced_itself(&self) -> bool {
+        let has_routes = |name| self.routes.has_any(name) || self.routes.refusal(name).is_some();
+        let is_hosts = |listener: &Held| listener.all().any(|listener| listener.routing.is_none());
+        let mut hosts = self.listeners.held().filter(|(_, listener)| is_hosts(listener));
+        self.clusters.is_asked() && self.listeners.is_asked() && hosts.all(|(name, _)| has_routes(name))
+    }
+
+    /// Whether the Envoy does all that it is to do and does not refuse, and nothing else.
+    fn is_complete(&self, snapshot: &Snapshot) -> bool {
+        let has_all = |kind| {
+            let (subscription, wanted) = (self.of(kind), snapshot.all(kind));
+            let has = |resource: &Arc<Resource>| {
+                subscription.has_version(&resource.name, &resource.version)
+                    || subscription.refusal(&resource.name).is_some()
+            };
+            subscription.under_way().next().is_none() && wanted.values().all(has)
+        };
+        self.has_introduced_itself() && Kind::ALL.into_iter().all(has_all)
+    }
+
+    /// Compares what the Envoy has and refused with what it is to have.
+    fn compare(&mut self) {
         let Some(snapshot) = self.snapshot.clone() else { return };
-        Kind::ALL.into_iter().for_each(|kind| self.of_mut(kind).recognise(snapshot.all(kind)));
+        Kind::ALL.into_iter().for_each(|kind| self.of_mut(kind).compare(snapshot.all(kind)));
     }
 
     const fn of(&self, kind: Kind) -> &Subscription {
@@ -250,5 +276,7 @@ fn response(kind: Kind, nonce: String, message: &Message) -> DeltaDiscoveryRespo
     }
 }
 
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod tests;

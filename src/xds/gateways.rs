@@ -22,15 +22,17 @@ pub(super) struct Gateways {
 #[derive(Debug, Default)]
 struct Table {
     gateways: BTreeMap<String, Gateway>,
-    seats: u64,
+    last_seat: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Gateway {
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
     /// By the Envoy's own name: one that comes back takes its old place, even if that connection was
     /// not seen to end.
     envoys: BTreeMap<String, Envoy>,
+    /// Connections, also of Envoys that have not said yet what they do.
+    seats: usize,
     told: Option<EnvoyState>,
     news: bool,
 }
@@ -41,13 +43,12 @@ struct Envoy {
     report: Report,
 }
 
-impl Default for Gateway {
-    fn default() -> Self {
-        Self { snapshot: watch::Sender::new(None), envoys: BTreeMap::new(), told: None, news: false }
-    }
-}
-
 impl Gateway {
+    /// Whether nothing is known of it and nobody asks.
+    fn is_over(&self) -> bool {
+        self.seats == 0 && self.snapshot.borrow().is_none()
+    }
+
     /// What all its Envoys do, and what some refuse.
     fn state(&self, binding: &str) -> EnvoyState {
         let mut reports = self.envoys.values().map(|envoy| &envoy.report);
@@ -74,10 +75,12 @@ impl Gateways {
         let mut table = self.table();
         let Some(config) = config else {
             // Its Envoys go on with what they have: who takes the binding away takes them away.
-            if let Some(gateway) = table.gateways.get(binding) {
+            if let Some(gateway) = table.gateways.get_mut(binding) {
                 gateway.snapshot.send_replace(None);
+                gateway.news = true;
             }
-            table.drop_if_empty(binding);
+            drop(table);
+            self.news.notify_one();
             return;
         };
         let gateway = table.gateways.entry(binding.to_owned()).or_default();
@@ -87,17 +90,15 @@ impl Gateways {
         }
     }
 
-    /// An Envoy came.
+    /// An Envoy came. It counts from its first report; until then the one that had its name does.
     pub(super) fn join(self: &Arc<Self>, binding: String, envoy: String) -> Seat {
         let mut table = self.table();
-        table.seats += 1;
-        let number = table.seats;
+        table.last_seat += 1;
+        let number = table.last_seat;
         let gateway = table.gateways.entry(binding.clone()).or_default();
-        gateway.envoys.insert(envoy.clone(), Envoy { seat: number, report: Report::default() });
-        gateway.news = true;
+        gateway.seats += 1;
         let snapshot = gateway.snapshot.subscribe();
         drop(table);
-        self.news.notify_one();
         Seat { gateways: Arc::clone(self), binding, envoy, number, snapshot }
     }
 
@@ -111,13 +112,6 @@ impl Gateways {
         }
     }
 
-    /// Calls with what stands at a seat, while it stands.
-    fn at<T>(&self, seat: &Seat, act: impl FnOnce(&mut Table) -> T) -> Option<T> {
-        let mut table = self.table();
-        let envoy = table.gateways.get(&seat.binding)?.envoys.get(&seat.envoy)?;
-        (envoy.seat == seat.number).then(|| act(&mut table))
-    }
-
     /// A thread that panicked left a table that is still whole: each change is one assignment.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,25 +120,19 @@ impl Gateways {
 
 impl Table {
     fn next_state(&mut self) -> Option<EnvoyState> {
-        for (binding, gateway) in &mut self.gateways {
-            if !gateway.news {
-                continue;
-            }
+        while let Some((binding, gateway)) = self.gateways.iter_mut().find(|(_, gateway)| gateway.news) {
             gateway.news = false;
             let state = gateway.state(binding);
-            if gateway.told.as_ref() != Some(&state) {
-                gateway.told = Some(state.clone());
+            let is_news = gateway.told.as_ref() != Some(&state);
+            gateway.told = Some(state.clone());
+            if gateway.is_over() {
+                self.gateways.remove(&state.binding);
+            }
+            if is_news {
                 return Some(state);
             }
         }
         None
-    }
-
-    fn drop_if_empty(&mut self, binding: &str) {
-        let is_empty = |gateway: &Gateway| gateway.envoys.is_empty() && gateway.snapshot.borrow().is_none();
-        if self.gateways.get(binding).is_some_and(is_empty) {
-            self.gateways.remove(binding);
-        }
     }
 }
 
@@ -160,25 +148,123 @@ pub(super) struct Seat {
 }
 
 impl Seat {
+    /// What the Envoy does now.
     pub(super) fn report(&self, report: Report) {
-        self.gateways.at(self, |table| {
-            let Some(gateway) = table.gateways.get_mut(&self.binding) else { return };
+        let mut table = self.gateways.table();
+        let Some(gateway) = table.gateways.get_mut(&self.binding) else { return };
+        // Who came later under the same name is the one that lives.
+        if gateway.envoys.get(&self.envoy).is_none_or(|envoy| envoy.seat <= self.number) {
             gateway.envoys.insert(self.envoy.clone(), Envoy { seat: self.number, report });
             gateway.news = true;
-        });
-        self.gateways.news.notify_one();
+            self.gateways.news.notify_one();
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.gateways.at(self, |table| {
-            if let Some(gateway) = table.gateways.get_mut(&self.binding) {
-                gateway.envoys.remove(&self.envoy);
-                gateway.news = true;
-            }
-        });
+        let mut table = self.gateways.table();
+        let Some(gateway) = table.gateways.get_mut(&self.binding) else { return };
+        if gateway.envoys.get(&self.envoy).is_some_and(|envoy| envoy.seat == self.number) {
+            gateway.envoys.remove(&self.envoy);
+        }
+        gateway.seats -= 1;
+        gateway.news = true;
         self.gateways.news.notify_one();
-        self.gateways.table().drop_if_empty(&self.binding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::core::envoy::{EnvoyPort, EnvoyRouting};
+
+    fn serving(ports: &[u16]) -> Report {
+        let routing = |port: &u16| (EnvoyPort::Tcp(*port), EnvoyRouting::Port { cluster: "a".into() });
+        Report { serving: ports.iter().map(routing).collect(), refused: BTreeMap::new() }
+    }
+
+    fn told(gateways: &Gateways) -> Option<(u32, Vec<u16>)> {
+        let state = gateways.next_state().now_or_never()?;
+        Some((state.connected, state.serving.keys().map(|port| port.number()).collect()))
+    }
+
+    #[test]
+    fn served_is_what_every_envoy_does() {
+        let gateways = Arc::new(Gateways::default());
+        let one = gateways.join("public".into(), "one".into());
+        let two = gateways.join("public".into(), "two".into());
+        assert_eq!(told(&gateways), None, "none has said what it does");
+        one.report(serving(&[1, 2]));
+        assert_eq!(told(&gateways), Some((1, vec![1, 2])));
+        two.report(serving(&[2, 3]));
+        assert_eq!(told(&gateways), Some((2, vec![2])));
+        drop(one);
+        assert_eq!(told(&gateways), Some((1, vec![2, 3])));
+        two.report(serving(&[2, 3]));
+        assert_eq!(told(&gateways), None, "nothing is told twice");
+        drop(two);
+        assert_eq!(told(&gateways), Some((0, vec![])));
+    }
+
+    #[test]
+    fn a_refusal_by_one_envoy_is_told() {
+        let gateways = Arc::new(Gateways::default());
+        let one = gateways.join("public".into(), "one".into());
+        let two = gateways.join("public".into(), "two".into());
+        one.report(serving(&[1]));
+        two.report(Report { refused: [(EnvoyPort::Tcp(1), "in use".into())].into(), ..Report::default() });
+        let state = gateways.next_state().now_or_never().unwrap();
+        assert_eq!(state.refused, [(EnvoyPort::Tcp(1), "in use".into())].into());
+        assert!(!state.serves(EnvoyPort::Tcp(1), &EnvoyRouting::Port { cluster: "a".into() }));
+    }
+
+    #[test]
+    fn an_envoy_that_comes_back_takes_its_own_place() {
+        let gateways = Arc::new(Gateways::default());
+        let old = gateways.join("public".into(), "one".into());
+        old.report(serving(&[1]));
+        let new = gateways.join("public".into(), "one".into());
+        assert_eq!(told(&gateways), Some((1, vec![1])), "until it says something, the old one counts");
+        new.report(serving(&[2]));
+        assert_eq!(told(&gateways), Some((1, vec![2])));
+        old.report(serving(&[3]));
+        drop(old);
+        assert_eq!(told(&gateways), None, "a connection that was given up changes nothing");
+    }
+
+    #[test]
+    fn bindings_do_not_mix_and_nothing_stays_of_one_that_is_gone() {
+        let gateways = Arc::new(Gateways::default());
+        let public = gateways.join("public".into(), "one".into());
+        let private = gateways.join("private".into(), "one".into());
+        gateways.set("public", Some(EnvoyConfig::default()));
+        assert!(public.snapshot.borrow().is_some());
+        assert!(private.snapshot.borrow().is_none());
+        public.report(serving(&[1]));
+        private.report(serving(&[2]));
+        let states = [gateways.next_state().now_or_never().unwrap(), gateways.next_state().now_or_never().unwrap()];
+        let ports = states.map(|state| (state.binding, state.serving.into_keys().collect::<Vec<_>>()));
+        assert_eq!(ports, [("private".into(), vec![EnvoyPort::Tcp(2)]), ("public".into(), vec![EnvoyPort::Tcp(1)])]);
+        drop(private);
+        gateways.set("public", None);
+        drop(public);
+        while told(&gateways).is_some() {}
+        assert!(gateways.table().gateways.is_empty());
+    }
+
+    #[test]
+    fn a_configuration_that_is_the_same_wakes_nobody() {
+        let gateways = Arc::new(Gateways::default());
+        let mut seat = gateways.join("public".into(), "one".into());
+        gateways.set("public", Some(EnvoyConfig::default()));
+        assert!(seat.snapshot.has_changed().unwrap());
+        seat.snapshot.mark_unchanged();
+        gateways.set("public", Some(EnvoyConfig::default()));
+        assert!(!seat.snapshot.has_changed().unwrap());
     }
 }

@@ -1,7 +1,12 @@
 //! The port: mutual TLS, gRPC, and one task for each Envoy's stream. Who an Envoy is, its certificate
 //! says; which gateway it asks for, its first request; the two must agree.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -148,7 +153,7 @@ impl AggregatedDiscoveryService for Service {
                 () = end.closed() => None,
             };
             if let Some(status) = refused {
-                tracing::info!(message = status.message(), "the stream of an Envoy ended");
+                tracing::info!(gateway = ?names, why = status.message(), "the stream of an Envoy ended");
                 // Who is gone need not hear why.
                 let _ = end.send(Err(status)).await;
             }
@@ -168,6 +173,7 @@ async fn talk(
     let mut seat = seat(gateways, names, &first)?;
     let mut conversation = Conversation::default();
     conversation.hear(first);
+    let mut refused = BTreeMap::new();
     let mut retry = interval(RETRY);
     retry.reset();
     loop {
@@ -181,6 +187,10 @@ async fn talk(
             }
         }
         if let Some(report) = conversation.take_report() {
+            if report.refused != refused {
+                refused.clone_from(&report.refused);
+                tracing::warn!(?refused, "an Envoy refuses ports, or no longer the same ones");
+            }
             seat.report(report);
         }
         tokio::select! {
@@ -188,8 +198,9 @@ async fn talk(
                 Some(request) => conversation.hear(request),
                 None => return Ok(()),
             },
-            // The other end stands in the table for as long as this seat does.
-            _ = seat.snapshot.changed() => {}
+            changed = seat.snapshot.changed() => if changed.is_err() {
+                return Ok(());
+            },
             _ = retry.tick() => conversation.retry(),
         }
     }
@@ -213,3 +224,6 @@ fn seat(gateways: &Arc<Gateways>, names: &BTreeSet<String>, first: &DeltaDiscove
     tracing::info!(binding = node.cluster, envoy = node.id, "an Envoy connected");
     Ok(gateways.join(node.cluster.clone(), node.id.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ impl FromWire for Origin {
         Self {
             uid: meta["uid"].as_str().unwrap_or_default().to_owned(),
             labels: field::labels(&meta["labels"]),
-            annotations: field::annotations(&meta["annotations"], may_be_copied),
+            annotations: field::annotations(&meta["annotations"], is_of_use),
             kind,
             ports,
             has_selector: field::has_entries(&spec["selector"]),
@@ -73,6 +73,11 @@ impl FromWire for Origin {
             malformed,
         }
     }
+}
+
+/// What a mirror may carry, and what an exporter reads of its gateway's Service.
+fn is_of_use(annotation: &str) -> bool {
+    may_be_copied(annotation) || annotation == names::LINKERD_GATEWAY_IDENTITY_ANNOTATION
 }
 
 fn origin_checked(meta: &Value, spec: &Value) -> Result<(OriginType, Vec<OriginPort>), String> {

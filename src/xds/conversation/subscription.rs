@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::xds::snapshot::{Kind, Resource, Resources};
+use crate::{
+    core::envoy::EnvoyRouting,
+    xds::snapshot::{Kind, Resource, Resources},
+};
 
 /// What one response says.
 #[derive(Debug, Default)]
@@ -35,12 +38,44 @@ impl Message {
     }
 }
 
-/// What an Envoy has under a name. Empty version: it knows that there is nothing.
-#[derive(Debug)]
-struct Held {
+/// What an Envoy has under a name.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Empty: nothing.
     version: String,
     /// None while it is not known what that version says.
     resource: Option<Arc<Resource>>,
+    /// Whether it is not certain that it still has that: it refused a change of it together with others,
+    /// and takes what is good of such a message.
+    doubtful: bool,
+    /// What it has instead, perhaps.
+    perhaps: Option<Arc<Resource>>,
+}
+
+impl Held {
+    fn certainly(resource: Arc<Resource>) -> Self {
+        Self { version: resource.version.clone(), resource: Some(resource), ..Self::default() }
+    }
+
+    const fn is_something(&self) -> bool {
+        !self.version.is_empty()
+    }
+
+    /// Whether nobody knows what it says.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.is_something() && self.resource.is_none()
+    }
+
+    /// All that the Envoy may have.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resource.iter().chain(&self.perhaps)
+    }
+
+    /// What the Envoy does because of it in any case.
+    pub(super) fn routing(&self) -> Option<EnvoyRouting> {
+        let routing = self.resource.as_ref()?.routing.as_ref()?;
+        if self.doubtful { routing.common(self.perhaps.as_ref()?.routing.as_ref()?) } else { Some(routing.clone()) }
+    }
 }
 
 #[derive(Debug)]
@@ -79,12 +114,12 @@ impl Subscription {
     fn accept(&mut self, kind: Kind, message: Message) {
         for (name, resource) in message.changed {
             self.refused.remove(&name);
-            self.held.insert(name, Held { version: resource.version.clone(), resource: Some(resource) });
+            self.held.insert(name, Held::certainly(resource));
         }
         for name in message.removed {
             self.held.remove(&name);
             if !kind.is_wildcard() {
-                self.held.insert(name, Held { version: String::new(), resource: None });
+                self.held.insert(name, Held::default());
             }
         }
     }
@@ -93,19 +128,36 @@ impl Subscription {
         let names: Vec<_> = message.changed.keys().chain(&message.removed).cloned().collect();
         if let [name] = names.as_slice() {
             match message.changed.get(name) {
-                Some(resource) => {
-                    let refusal = Refusal { version: resource.version.clone(), words, again: false };
-                    self.refused.insert(name.clone(), refusal);
-                }
+                Some(resource) => self.refuse_one(resource, words),
                 // That something is to go cannot be said better.
                 None => drop(self.held.remove(name)),
             }
             return;
         }
+        for name in &names {
+            let held = self.held.entry(name.clone()).or_default();
+            held.doubtful = true;
+            held.perhaps = message.changed.get(name).cloned();
+        }
         let (one, other) = names.split_at(names.len() / 2);
         for half in [other, one] {
             self.doubtful.push(half.iter().cloned().collect());
         }
+    }
+
+    fn refuse_one(&mut self, resource: &Resource, words: String) {
+        if let Some(held) = self.held.get_mut(&resource.name) {
+            // Who refuses what it perhaps or supposedly had does not have it.
+            if held.perhaps.take_if(|perhaps| perhaps.version == resource.version).is_some() {
+                held.doubtful = false;
+            }
+            let has_nothing = !held.is_something() || held.version == resource.version;
+            if has_nothing && held.perhaps.is_none() {
+                self.held.remove(&resource.name);
+            }
+        }
+        let refusal = Refusal { version: resource.version.clone(), words, again: false };
+        self.refused.insert(resource.name.clone(), refusal);
     }
 
     /// Takes names that are no longer wanted.
@@ -139,21 +191,21 @@ impl Subscription {
         self.told = !versions.is_empty();
         let wanted = |name: &str| kind.is_wildcard() || self.names.contains(name);
         let versions = versions.into_iter().filter(|(name, version)| !version.is_empty() && wanted(name));
-        self.held = versions.map(|(name, version)| (name, Held { version, resource: None })).collect();
+        self.held = versions.map(|(name, version)| (name, Held { version, ..Held::default() })).collect();
         self.unknown = !self.held.is_empty();
     }
 
-    /// Finds out what the Envoy has, where that is what it is to have.
-    pub(super) fn recognise(&mut self, wanted: &Resources) {
-        if !self.unknown {
-            return;
-        }
-        for (name, held) in &mut self.held {
-            if held.resource.is_none() {
+    /// Finds out what the Envoy has, where that is what it is to have, and drops refusals of what is no
+    /// longer wanted.
+    pub(super) fn compare(&mut self, wanted: &Resources) {
+        let is_wanted = |name: &str, version: &str| wanted.get(name).is_some_and(|wanted| wanted.version == version);
+        self.refused.retain(|name, refusal| is_wanted(name, &refusal.version));
+        if self.unknown {
+            for (name, held) in self.held.iter_mut().filter(|(_, held)| held.is_unknown()) {
                 held.resource = wanted.get(name).filter(|wanted| wanted.version == held.version).cloned();
             }
+            self.unknown = self.held.values().any(Held::is_unknown);
         }
-        self.unknown = self.held.values().any(|held| held.resource.is_none());
     }
 
     /// Takes it that the Envoy will need this anew.
@@ -168,14 +220,14 @@ impl Subscription {
         }
     }
 
-    /// Drops refusals of versions that are no longer wanted.
-    pub(super) fn forget_refusals(&mut self, is_old: impl Fn(&str, &str) -> bool) {
-        self.refused.retain(|name, refusal| !is_old(name, &refusal.version));
-    }
-
     /// Lets what was refused be said once more.
     pub(super) fn retry(&mut self) {
         self.refused.values_mut().for_each(|refusal| refusal.again = true);
+    }
+
+    /// Whether the Envoy has asked, and so has said what it has.
+    pub(super) const fn is_asked(&self) -> bool {
+        self.asked
     }
 
     /// Whether anything may be said now: it was asked for, and no answer is awaited.
@@ -228,25 +280,29 @@ impl Subscription {
         self.under_way = Some((nonce, message));
     }
 
-    /// What the Envoy has; without content where that is not known.
-    pub(super) fn held(&self) -> impl Iterator<Item = (&str, Option<&Arc<Resource>>)> {
-        let held = self.held.iter().filter(|(_, held)| !held.version.is_empty());
-        held.map(|(name, held)| (name.as_str(), held.resource.as_ref()))
+    /// What the Envoy has.
+    pub(super) fn held(&self) -> impl Iterator<Item = (&str, &Held)> {
+        self.held.iter().map(|(name, held)| (name.as_str(), held))
     }
 
-    /// What the Envoy has under a name, if that is known.
-    pub(super) fn has(&self, name: &str) -> Option<&Arc<Resource>> {
-        self.held.get(name).and_then(|held| held.resource.as_ref())
+    /// What the Envoy does because of what it has under a name.
+    pub(super) fn routing(&self, name: &str) -> Option<EnvoyRouting> {
+        self.held.get(name).and_then(Held::routing)
     }
 
     /// Whether the Envoy has something under a name, whatever it says.
     pub(super) fn has_any(&self, name: &str) -> bool {
-        self.held.get(name).is_some_and(|held| !held.version.is_empty())
+        self.held.get(name).is_some_and(Held::is_something)
     }
 
-    /// Whether the Envoy has this version.
+    /// Whether the Envoy has something under a name, or perhaps has.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        self.held.get(name).is_some_and(|held| held.is_something() || held.perhaps.is_some())
+    }
+
+    /// Whether the Envoy has this version for certain.
     pub(super) fn has_version(&self, name: &str, version: &str) -> bool {
-        self.held.get(name).is_some_and(|held| held.version == version)
+        self.held.get(name).is_some_and(|held| held.version == version && !held.doubtful)
     }
 
     /// What the Envoy was told and has not answered yet.
@@ -256,7 +312,8 @@ impl Subscription {
 
     /// Whether it was told of this name, and has not answered yet.
     pub(super) fn is_under_way(&self, name: &str) -> bool {
-        self.under_way.as_ref().is_some_and(|(_, message)| message.changed.contains_key(name))
+        let is_about = |message: &Message| message.changed.contains_key(name) || message.removed.contains(name);
+        self.under_way.as_ref().is_some_and(|(_, message)| is_about(message))
     }
 
     /// Why the Envoy refused what it was told last under a name.

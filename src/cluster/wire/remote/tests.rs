@@ -31,7 +31,7 @@ fn m01_an_ordinary_service_is_read_whole() {
         "metadata": {
             "name": "books", "namespace": "shop", "uid": "u1", "resourceVersion": "7",
             "labels": {"heliostat.dev/export": "true", "tier": "front"},
-            "annotations": {"example.com/team": "a", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            "annotations": {"example.com/team": "a", "mirror.linkerd.io/gateway-identity": "gw", "mirror.linkerd.io/x": "y", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
             "managedFields": [{"manager": "kubectl"}],
         },
         "spec": {
@@ -61,7 +61,7 @@ fn m01_an_ordinary_service_is_read_whole() {
         Origin {
             uid: "u1".into(),
             labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
-            annotations: map(&[("example.com/team", "a")]),
+            annotations: map(&[("example.com/team", "a"), ("mirror.linkerd.io/gateway-identity", "gw")]),
             kind: OriginType::LoadBalancer,
             ports: vec![
                 port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c"), 8080),

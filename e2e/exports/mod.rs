@@ -1,15 +1,21 @@
 //! The exporter's side with real gateways and real traffic: pods of west call Services of east by
-//! the names of their mirrors, through gateways that the controller of east programs.
+//! the names of their mirrors, through gateways that the controller of east programs. Here is what
+//! tests of all gateways share; each make has a file.
+
+mod envoy;
+mod envoy_gateway;
+mod traefik;
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
     direct::pod,
     fixture::{SOON, exported_cluster_ip},
     objects::{Objects, condition, same, says, wait},
-    rig::try_rig,
+    rig::{rig, try_rig},
     support::{Case, merge},
 };
 
@@ -66,13 +72,7 @@ impl Exports {
         template["metadata"] = json!({"labels": {"app": name}});
         template["spec"]["containers"][0]["readinessProbe"] =
             json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1});
-        let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", self.case.name);
-        Objects::at(&self.case.east, deployments)
-            .create(&json!({
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-                "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template},
-            }))
-            .await;
+        self.deployment(name, template).await;
         let mut service = exported_cluster_ip(name);
         service["spec"]["selector"] = json!({"app": name});
         service["spec"]["ports"] = json!([
@@ -214,35 +214,108 @@ impl Exports {
         })
         .await;
     }
-}
 
-/// G04, G11, G12: through Heliostat's own gateway, by port: TCP and UDP.
-#[tokio::test]
-async fn g04_envoy_carries_tcp_and_udp_by_port() {
-    let exports = Exports::new("g04ep", json!({"export": {"provider": {"envoy": {}}}})).await;
-    exports.by_port(true).await;
-    let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
-    exports.goes(&address, port).await;
-}
+    /// By Host: each of the names leads there, and no other.
+    async fn by_host(&self) {
+        let name = &self.case.name;
+        self.backend("echo", true).await;
+        self.backend("secret", false).await;
+        self.answers("echo", START).await;
+        for host in [format!("echo-{name}"), format!("echo-{name}.{name}"), format!("echo-{name}.{name}.svc")] {
+            let said = self.curl(&["--fail", &format!("http://{host}/hostname")]).await.unwrap();
+            assert!(said.starts_with("echo-"), "{host}: {said}");
+        }
+        let address = self.address().await;
+        for host in [format!("secret-{name}"), format!("secret.{name}.svc.cluster.local"), "nobody".to_owned()] {
+            let header = format!("Host: {host}");
+            let url = format!("http://{address}/hostname");
+            let code = self.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", &header, &url]).await.unwrap();
+            assert_eq!(code, "404", "{host}");
+        }
+        self.goes(&address, None).await;
+    }
 
-/// G04, G11: through Heliostat's own gateway, by the Host of a request.
-#[tokio::test]
-async fn g04_envoy_carries_http_by_host() {
-    let spec = json!({"routing": "Host", "export": {"provider": {"envoy": {}}, "clusterName": "g04eh"}});
-    let exports = Exports::new("g04eh", spec).await;
-    exports.backend("echo", true).await;
-    exports.backend("secret", false).await;
-    exports.answers("echo", START).await;
-    for name in ["echo-g04eh", "echo-g04eh.g04eh", "echo-g04eh.g04eh.svc", "ECHO-g04eh"] {
-        let said = exports.curl(&["--fail", &format!("http://{name}/hostname")]).await.unwrap();
-        assert!(said.starts_with("echo-"), "{name}: {said}");
+    /// By SNI: TLS from end to end, its certificate checked against the mirror's name.
+    async fn by_sni(&self) {
+        let name = &self.case.name;
+        let host = format!("vault-{name}.{name}.svc.cluster.local");
+        let ca = self.tls_backend("vault", &host).await;
+        let url = format!("https://{host}/hostname");
+        wait(&format!("{name}: {url} answers"), START, || async {
+            let said = self.curl(&["--fail", "--cacert", &ca, &url]).await?;
+            if said.starts_with("vault-") { Ok(()) } else { Err(said) }
+        })
+        .await;
+        let address = self.address().await;
+        let stranger = format!("secret-{name}.{name}.svc.cluster.local");
+        let connect = format!("{stranger}:443:{address}:443");
+        let url = format!("https://{stranger}/hostname");
+        let refused = self.curl(&["--insecure", "--fail", "--connect-to", &connect, &url]).await;
+        assert!(refused.is_err(), "an unknown name is not answered: {refused:?}");
+        self.goes(&address, None).await;
+        std::fs::remove_file(ca).unwrap();
     }
-    let address = exports.address().await;
-    for host in ["secret-g04eh", "secret.g04eh.svc.cluster.local", "nobody"] {
-        let header = format!("Host: {host}");
-        let url = format!("http://{address}/hostname");
-        let code = exports.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", &header, &url]).await.unwrap();
-        assert_eq!(code, "404", "{host}");
+
+    /// A Deployment that answers by TLS with a certificate for `host`, and its exported Service: https
+    /// 443. Gives the file with the certificate.
+    async fn tls_backend(&self, name: &str, host: &str) -> String {
+        let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Objects::secrets(&self.case.east, &self.case.name)
+            .create(&json!({
+                "metadata": {"name": name}, "type": "kubernetes.io/tls",
+                "data": {"tls.crt": STANDARD.encode(&certificate), "tls.key": STANDARD.encode(key)},
+            }))
+            .await;
+        let mut template = pod("ignored");
+        template["metadata"] = json!({"labels": {"app": name}});
+        template["spec"]["volumes"] = json!([{"name": "tls", "secret": {"secretName": name}}]);
+        let container = &mut template["spec"]["containers"][0];
+        container["args"] = json!([
+            "netexec",
+            "--http-port=8443",
+            "--udp-port=-1",
+            "--tls-cert-file=/tls/tls.crt",
+            "--tls-private-key-file=/tls/tls.key",
+        ]);
+        container["volumeMounts"] = json!([{"name": "tls", "mountPath": "/tls"}]);
+        self.deployment(name, template).await;
+        let mut service = exported_cluster_ip(name);
+        service["spec"]["selector"] = json!({"app": name});
+        service["spec"]["ports"] = json!([{"name": "https", "port": 443, "targetPort": 8443}]);
+        self.case.origins().create(&service).await;
+        let file = std::env::temp_dir().join(format!("heliostat-{}-{name}.crt", self.case.name));
+        std::fs::write(&file, certificate).unwrap();
+        file.to_str().unwrap().to_owned()
     }
-    exports.goes(&address, None).await;
+
+    /// Two pods of a template.
+    async fn deployment(&self, name: &str, template: Value) {
+        let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", self.case.name);
+        Objects::at(&self.case.east, deployments)
+            .create(&json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+                "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template},
+            }))
+            .await;
+    }
+
+    /// gRPC health checks through the gateway, by a Service whose port says grpc.
+    async fn grpc(&self) {
+        let mut template = pod("ignored");
+        template["metadata"] = json!({"labels": {"app": "health"}});
+        template["spec"]["containers"][0]["args"] = json!(["grpc-health-checking", "--port=5000", "--http-port=8080"]);
+        self.deployment("health", template).await;
+        let mut service = exported_cluster_ip("health");
+        service["spec"]["selector"] = json!({"app": "health"});
+        service["spec"]["ports"] = json!([{"name": "grpc", "port": 80, "targetPort": 5000, "appProtocol": "grpc"}]);
+        self.case.origins().create(&service).await;
+        let probe = rig("program", &["grpc-health-probe"]).await;
+        let host = format!("{}.{}.svc.cluster.local:80", self.case.mirrored("health"), self.case.name);
+        let client = format!("{}/client", self.case.name);
+        wait(&format!("{}: grpc to {host}", self.case.name), START, || async {
+            try_rig("pod", &["west", &client, &probe, "-addr", &host, "-connect-timeout", "2s"]).await
+        })
+        .await;
+    }
 }

@@ -2,7 +2,7 @@
 //! each object has at most one write in flight and that failed ones wait.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
 };
 
@@ -27,6 +27,11 @@ use crate::core::{
 const WRITES_IN_FLIGHT: usize = 32;
 /// Shortest time between two passes: news that come together are looked at together.
 const REST: SignedDuration = SignedDuration::from_millis(20);
+/// So much more for each object that the last one wrote: a pass costs the more the more goes out, and
+/// while much is written, it matters little when the outcome of each write is looked at.
+const REST_PER_WRITE: SignedDuration = SignedDuration::from_millis(1);
+/// Longest time between two passes.
+const MAX_REST: SignedDuration = SignedDuration::from_millis(500);
 
 /// What the exporter's side is told at start.
 #[derive(Clone, Debug)]
@@ -53,6 +58,8 @@ pub struct Exporter {
     dirty: bool,
     rest: Timestamp,
     wake: Option<Timestamp>,
+    /// Writes of the last pass that wait for their turn.
+    queue: VecDeque<ObjectWrite>,
     flights: BTreeMap<WriteId, (ObjectId, ObjectChange)>,
     busy: BTreeSet<ObjectId>,
     retries: BTreeMap<ObjectId, Retry>,
@@ -77,6 +84,7 @@ impl Exporter {
             dirty: true,
             rest: Timestamp::UNIX_EPOCH,
             wake: None,
+            queue: VecDeque::new(),
             flights: BTreeMap::new(),
             busy: BTreeSet::new(),
             retries: BTreeMap::new(),
@@ -228,13 +236,13 @@ impl Engine {
         if exporter.due(self.now) {
             self.export_pass(&mut exporter, out);
         }
+        self.launch_exports(&mut exporter, out);
         self.exporter = Some(exporter);
     }
 
     fn export_pass(&mut self, exporter: &mut Exporter, out: &mut Vec<Output>) {
         let now = self.now;
         exporter.dirty = false;
-        exporter.rest = now.saturating_add(REST).unwrap_or(now);
         let view = View {
             known: &exporter.known,
             bindings: &self.world.bindings,
@@ -257,19 +265,24 @@ impl Engine {
         let wanted: BTreeSet<&ObjectId> = pass.writes.iter().map(|write| &write.id).collect();
         exporter.retries.retain(|id, _| wanted.contains(id));
         exporter.failures.retain(|id, _| wanted.contains(id));
-        for write in pass.writes {
-            if exporter.flights.len() >= WRITES_IN_FLIGHT {
-                exporter.dirty = true;
-                break;
-            }
-            if exporter.may_write(&write.id, now)
+        let writes = i32::try_from(pass.writes.len()).unwrap_or(i32::MAX);
+        let rest = REST_PER_WRITE.checked_mul(writes).map_or(MAX_REST, |more| (REST + more).min(MAX_REST));
+        exporter.rest = now.saturating_add(rest).unwrap_or(now);
+        exporter.queue = pass.writes.into();
+        exporter.tell_envoys(pass.envoys, out);
+    }
+
+    /// Begins writes of the last pass, as many as may be under way.
+    fn launch_exports(&mut self, exporter: &mut Exporter, out: &mut Vec<Output>) {
+        while exporter.flights.len() < WRITES_IN_FLIGHT {
+            let Some(write) = exporter.queue.pop_front() else { return };
+            if exporter.may_write(&write.id, self.now)
                 && let Some(op) = exporter.op(&write)
             {
                 let id = self.new_write(op, out);
                 exporter.launched(id, &write);
             }
         }
-        exporter.tell_envoys(pass.envoys, out);
     }
 }
 

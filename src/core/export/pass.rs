@@ -28,7 +28,7 @@ use crate::{
     core::{
         address,
         envoy::EnvoyConfig,
-        model::{Key, LocalNode, Origin, OriginPort},
+        model::{Key, LocalNode, Origin, OriginPort, Protocol},
         select::{self, Refusal},
         world::Host,
     },
@@ -481,12 +481,16 @@ impl<'a> One<'a, '_> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let free = supply.saturating_sub(used + quarantined);
         report.ports = Some(PortCounts { used: number(used), quarantined: number(quarantined), free: number(free) });
+        let numbers: BTreeSet<(Protocol, u16)> = selected
+            .iter()
+            .flat_map(|s| &s.routes)
+            .filter_map(|(id, _, state)| match state {
+                State::Placed(number) => Some((id.protocol, *number)),
+                _ => None,
+            })
+            .collect();
         let placed = claims.of(&hash).filter(|(protocol, port, claim)| {
-            claim.released.is_none()
-                && claim.binding == self.binding.name
-                && selected.iter().flat_map(|s| &s.routes).any(|(id, _, state)| {
-                    id.protocol == *protocol && matches!(state, State::Placed(number) if number == port)
-                })
+            claim.released.is_none() && claim.binding == self.binding.name && numbers.contains(&(*protocol, *port))
         });
         needed.extend(placed.map(|(.., claim)| claim.lease.clone()));
     }
@@ -494,10 +498,11 @@ impl<'a> One<'a, '_> {
     /// Names by which the gateway tells services apart: each has one owner. Who has one keeps it.
     fn name_hosts(&self, selected: &mut [Selected<'a>], published: &[Published], report: &mut Report) {
         let mut owner: BTreeMap<String, &Key> = BTreeMap::new();
+        let there: BTreeMap<&Key, &Key> = selected.iter().map(|s| (s.key, s.key)).collect();
         for slice in published {
-            if let Some(service) = selected.iter().find(|s| *s.key == slice.service) {
+            if let Some(service) = there.get(&slice.service) {
                 for name in &slice.hostnames {
-                    owner.entry(name.clone()).or_insert(service.key);
+                    owner.entry(name.clone()).or_insert(service);
                 }
             }
         }
@@ -592,9 +597,13 @@ impl<'a> One<'a, '_> {
         report: &mut Report,
     ) -> Vec<Object> {
         let around = self.view.surroundings(&self.binding.name);
+        let mut by_service: BTreeMap<&Key, Vec<&Published>> = BTreeMap::new();
+        for slice in published {
+            by_service.entry(&slice.service).or_default().push(slice);
+        }
         let mut slices = Vec::new();
         for service in selected {
-            let before: Vec<&Published> = published.iter().filter(|p| p.service == *service.key).collect();
+            let before = by_service.get(service.key).map_or(&[][..], Vec::as_slice);
             let (mut carried, mut kept) = (Vec::new(), Vec::new());
             let (mut waits, mut refused) = (0, 0);
             for (id, port, state) in &service.routes {

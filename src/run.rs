@@ -11,7 +11,7 @@ mod exporting;
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use deciding::{Deciding, Hands, Pulse};
-use exporting::{ExportHealth, Exporting, Partners};
+use exporting::{ExportHealth, Exporting, Listeners, Partners};
 use futures::future::join_all;
 use ipnet::IpNet;
 use kube::Client;
@@ -82,6 +82,8 @@ pub struct Export {
     pub envoy_image: String,
     /// Where Heliostat's own gateways are told what to do.
     pub xds_listen: SocketAddr,
+    /// Where other clusters' probes of gateways are answered.
+    pub probe_listen: SocketAddr,
 }
 
 /// Why the controller did not start.
@@ -117,8 +119,11 @@ async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> 
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     let client = local_client(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
     let listener = listen(config.listen, "probes and metrics", "--listen").await?;
-    let xds_listener = match &config.export {
-        Some(export) => Some(listen(export.xds_listen, "Heliostat's own gateways", "--xds-listen").await?),
+    let listeners = match &config.export {
+        Some(export) => Some(Listeners {
+            xds: listen(export.xds_listen, "Heliostat's own gateways", "--xds-listen").await?,
+            probes: listen(export.probe_listen, "other clusters' probes", "--probe-listen").await?,
+        }),
         None => None,
     };
     let Config { listen, namespace, .. } = &config;
@@ -139,7 +144,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
     let partners =
         Partners { client: &client, leadership: &leadership, metrics: &metrics, tell: &tell, shutdown: &shutdown };
-    let exporting = xds_listener.map(|listener| Exporting::begin(&config, listener, &partners));
+    let exporting = listeners.map(|listeners| Exporting::begin(&config, listeners, &partners));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
 

@@ -1,5 +1,6 @@
-//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. Read-only, for anyone who reaches
-//! the port: no secrets, no object's content, bounded work, and nobody can hold a connection.
+//! Probes and metrics over HTTP: `/livez`, `/readyz`, `/metrics`; and on a port of its own, as that one
+//! is exported, `/probe`. Read-only, for anyone who reaches the port: no secrets, no object's content,
+//! bounded work, and nobody can hold a connection.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,28 @@ pub async fn serve(listener: TcpListener, probed: Arc<dyn Probed>, shutdown: Can
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(probed);
+    answer_all(listener, router, shutdown).await;
+}
+
+/// Answers other clusters' probes of gateways until `shutdown`: `path` gives this cluster's uid, once it
+/// is known, and nothing else is there.
+pub async fn serve_uid(
+    listener: TcpListener,
+    path: &str,
+    uid: watch::Receiver<Option<String>>,
+    shutdown: CancellationToken,
+) {
+    answer_all(listener, Router::new().route(path, get(cluster_uid)).with_state(uid), shutdown).await;
+}
+
+async fn cluster_uid(State(uid): State<watch::Receiver<Option<String>>>) -> impl IntoResponse {
+    match uid.borrow().clone() {
+        Some(uid) => (StatusCode::OK, format!("{uid}\n")),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "this cluster's uid is not known yet\n".to_owned()),
+    }
+}
+
+async fn answer_all(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -158,6 +181,23 @@ mod tests {
         let answer = ask(address, "GET", "/metrics").await;
         assert!(answer.contains("application/openmetrics-text; version=1.0.0"), "{answer}");
         assert!(ask(address, "GET", "/debug").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn the_exported_port_tells_the_uid_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, uid) = watch::channel(None);
+        tokio::spawn(serve_uid(listener, "/probe", uid, CancellationToken::new()));
+        assert!(ask(address, "GET", "/probe").await.starts_with("HTTP/1.1 503"));
+        tell.send_replace(Some("1b9f4c0a-0000-4000-8000-0123456789ab".to_owned()));
+        let answer = ask(address, "GET", "/probe").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("content-type: text/plain"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n1b9f4c0a-0000-4000-8000-0123456789ab\n"), "{answer}");
+        for path in ["/", "/livez", "/readyz", "/metrics", "/probe/x"] {
+            assert!(ask(address, "GET", path).await.starts_with("HTTP/1.1 404"), "{path}");
+        }
+        assert!(ask(address, "POST", "/probe").await.starts_with("HTTP/1.1 405"));
     }
 
     #[tokio::test]

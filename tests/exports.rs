@@ -752,6 +752,41 @@ fn host_routing_names_each_service_once_and_only_http_ports_are_carried() {
 }
 
 #[test]
+fn g18_what_answers_probes_goes_out_through_every_gateway_behind_which_it_can_be_asked() {
+    let probe = Origin {
+        labels: map(&[("heliostat.dev/export", "true"), ("heliostat.dev/probe", "true")]),
+        ..service("heliostat-probe", &[("http", 80)])
+    };
+    for (routing, goes_out) in [("Port", true), ("Host", true), ("SNI", false), ("Linkerd", false)] {
+        // Whatever the binding selects.
+        let namespaces = if goes_out { "shop" } else { "*" };
+        let mut cluster = Cluster::new(json!({
+            "routing": routing, "clusterName": "east", "services": {"namespaces": [namespaces]},
+        }));
+        cluster.services.insert(Key::new(NAMESPACE, "heliostat-probe"), probe.clone());
+        cluster.slices.insert(Key::new(NAMESPACE, "probe-abc"), pods("heliostat-probe", &["10.244.0.9"]));
+        cluster.start();
+        let slice = cluster.published("heliostat-probe");
+        assert_eq!(slice.is_some(), goes_out, "{routing}");
+        let counts = cluster.bindings["public"].status.as_ref().unwrap().services.unwrap();
+        assert_eq!(counts.selected, 1, "it is nobody's export, and not counted: {routing}");
+        let Some(slice) = slice else { continue };
+        assert_eq!(object::label(slice, "heliostat.dev/probe"), "true");
+        assert!(cluster.is_ready("heliostat-probe"), "{routing}");
+        let hostnames = object::annotation(slice, "heliostat.dev/hostnames");
+        assert_eq!(hostnames.contains("heliostat-probe-east.heliostat-system"), routing == "Host", "{hostnames}");
+    }
+    // Nobody else answers probes.
+    let mut cluster = Cluster::new(json!({}));
+    cluster.services.insert(key("shop/heliostat-probe"), probe);
+    cluster.slices.insert(key("shop/probe-abc"), pods("heliostat-probe", &["10.244.0.9"]));
+    cluster.start();
+    assert!(cluster.published("heliostat-probe").is_none() && cluster.published("books").is_some());
+    let failures = cluster.bindings["public"].status.clone().unwrap().failures;
+    assert_eq!((failures.len(), failures[0].reason.as_str()), (1, "NamespaceNotAllowed"));
+}
+
+#[test]
 fn l09_killed_after_any_write_it_ends_the_same_and_makes_nothing_twice() {
     let reference = {
         let mut cluster = Cluster::new(json!({}));

@@ -334,3 +334,22 @@ fn an_exporter_is_turned_on_by_its_component_alone() {
     let open = container["ports"].as_array().unwrap().iter().find(|p| p["name"] == port["targetPort"]).unwrap();
     assert_eq!((&port["port"], &open["containerPort"]), (&serde_json::json!(18_000), &serde_json::json!(18_000)));
 }
+
+#[test]
+fn probes_are_answered_on_a_port_that_answers_nothing_else() {
+    let documents = shipped_for_an_exporter();
+    let probes =
+        of_kind(&documents, "Service").find(|service| service["metadata"]["name"] == "heliostat-probe").unwrap();
+    let labels = &probes["metadata"]["labels"];
+    assert_eq!(labels[names::PROBE_LABEL], names::PROBE_VALUE);
+    assert_eq!(labels[names::EXPORT_LABEL], names::EXPORT_VALUE, "links see it by that");
+    assert!(labels[names::MANAGED_BY_LABEL].is_null(), "what Heliostat made is not exported");
+    let target = &probes["spec"]["ports"][0]["targetPort"];
+    let ports = one(&documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let port =
+        |name: &Value| ports.iter().find(|port| port["name"] == *name).unwrap()["containerPort"].as_u64().unwrap();
+    // The default of --probe-listen.
+    assert_eq!(port(target), 8081);
+    assert_ne!(port(&"http".into()), port(target), "metrics are not exported");
+    assert!(of_kind(&shipped(), "Service").all(|service| service["metadata"]["labels"][names::EXPORT_LABEL].is_null()));
+}

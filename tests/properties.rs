@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 
 use common::*;
 use heliostat::core::{
-    io::{RemoteEvent, WriteOp},
+    io::{Input, Output, RemoteEvent, WriteOp},
     model::{Key, MirrorState, Origin, OriginType, RemoteSlice, SliceBody},
+    reach::{Target, Verdict},
 };
 use proptest::prelude::*;
 use serde_json::json;
 
 const NAMES: &[&str] = &["shop/a", "shop/b", "shop/c", "stock/a"];
+const GATEWAY: [&str; 2] = ["203.0.113.9", "203.0.113.10"];
 
 /// What may happen.
 #[derive(Clone, Debug)]
@@ -24,6 +26,7 @@ enum Step {
     Gone(usize),
     Pods(usize, bool),
     Gateway(usize, bool),
+    Probed(usize, usize),
     Foreign(usize),
     DeleteMirror(usize),
     EditMirror(usize),
@@ -53,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => name.clone().prop_map(Step::Gone),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, r)| Step::Pods(n, r)),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, g)| Step::Gateway(n, g)),
+        2 => (0..GATEWAY.len(), 0..3usize).prop_map(|(a, v)| Step::Probed(a, v)),
         1 => name.clone().prop_map(Step::Foreign),
         1 => name.clone().prop_map(Step::DeleteMirror),
         1 => name.prop_map(Step::EditMirror),
@@ -95,6 +99,19 @@ struct Exporter {
     slices: BTreeMap<Key, RemoteSlice>,
     policy: usize,
     foreign: Vec<String>,
+    /// What is said of addresses that are probed.
+    verdicts: BTreeMap<Target, Verdict>,
+}
+
+/// The addresses that are probed.
+fn probed(sim: &Sim) -> Vec<Target> {
+    let tasks =
+        |output: &Output| if let Output::Probe(tasks) = output { Some(tasks.keys().cloned().collect()) } else { None };
+    sim.others.iter().rev().find_map(tasks).unwrap_or_default()
+}
+
+fn verdict_of(index: usize) -> Verdict {
+    [Verdict::Reachable, Verdict::Unreachable("refused".into()), Verdict::Silent("nothing".into())][index].clone()
 }
 
 fn start() -> Sim {
@@ -122,6 +139,13 @@ impl Exporter {
         sim.remote("east", event);
     }
 
+    fn probe(&self, sim: &mut Sim, target: &Target) {
+        if probed(sim).contains(target) {
+            sim.give(Input::Probed { target: target.clone(), verdict: self.verdicts[target].clone() });
+            sim.settle();
+        }
+    }
+
     fn play(&mut self, sim: &mut Sim, step: Step) {
         match step {
             Step::Origin(n, v) => {
@@ -142,13 +166,18 @@ impl Exporter {
             Step::Gateway(n, there) => {
                 let name = key(&format!("{}-gw", NAMES[n]));
                 if there {
-                    let slice =
-                        published(&key(NAMES[n]).name, "public", &["203.0.113.9"], &[("http", 20001), ("grpc", 20002)]);
+                    let slice = published(&key(NAMES[n]).name, "public", &GATEWAY, &[("http", 20001), ("grpc", 20002)]);
                     self.slices.insert(name.clone(), slice.clone());
                     sim.remote("east", RemoteEvent::Slice(name, Box::new(slice)));
                 } else if self.slices.remove(&name).is_some() {
                     sim.remote("east", RemoteEvent::SliceGone(name));
                 }
+            }
+            Step::Probed(address, verdict) => {
+                let address = GATEWAY[address].parse().unwrap();
+                let target = Target { link: "east".into(), binding: "public".into(), address };
+                self.verdicts.insert(target.clone(), verdict_of(verdict));
+                self.probe(sim, &target);
             }
             Step::Foreign(n) => {
                 if !sim.services.contains_key(&key(&mirror_name(n))) {
@@ -180,10 +209,14 @@ impl Exporter {
             Step::Relist => self.relist(sim),
             Step::Restart => {
                 sim.restart();
+                sim.others.clear();
                 self.relist(sim);
             }
             Step::Pass(seconds) => sim.pass(jiff::SignedDuration::from_secs(seconds)),
         }
+        // Who is not probed any more is forgotten.
+        let probed = probed(sim);
+        self.verdicts.retain(|target, _| probed.contains(target));
     }
 }
 
@@ -219,6 +252,7 @@ proptest! {
         exporter.foreign.iter().for_each(|name| fresh.foreign_service(name));
         fresh.set_policy(policy_of(exporter.policy));
         exporter.relist(&mut fresh);
+        exporter.verdicts.keys().for_each(|target| exporter.probe(&mut fresh, target));
         prop_assert_eq!(picture(&sim), picture(&fresh));
         // And then nothing more is written, by the one that ran or by one that starts anew.
         sim.writes();

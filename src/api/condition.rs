@@ -76,8 +76,9 @@ names! {
         /// MirrorPolicy: what was decided has been written (with preview: the message says what
         /// would be). GatewayBinding: the gateway carries the routes.
         Programmed,
-        /// ClusterLink, GatewayBinding: the gateway addresses in use answer; absent while nothing
-        /// is probed.
+        /// ClusterLink, GatewayBinding (`import`): the gateway addresses in use answer; absent while
+        /// nothing is probed. Unknown while nothing answers anywhere: it may be the controller that is
+        /// cut off.
         Reachable,
         /// ClusterLink: deletions are held back by the guard; the message carries the token that
         /// lets them through.
@@ -103,7 +104,8 @@ names! {
         /// `Reachable=True`, ClusterLink and GatewayBinding.
         Reachable,
         /// `Reachable=False`, ClusterLink and GatewayBinding: as many probes in a row failed as
-        /// `probe.failureThreshold` says.
+        /// `probe.failureThreshold` says; the message names address, binding and why.
+        /// `Reachable=Unknown`: those of every gateway address of every link did.
         Unreachable,
         /// `Programmed=False` or `Ready=False`, MirrorPolicy and GatewayBinding: waiting for the
         /// gateway or for a write to be acknowledged.

@@ -93,7 +93,9 @@ pub struct ClusterLinkSpec {
     #[serde(default)]
     pub limits: Limits,
 
-    /// How the gateway addresses in use are probed: by opening a TCP connection to each.
+    /// How the gateway addresses in use are probed: where the exporter runs Heliostat, by asking through
+    /// the gateway which cluster is behind it; else by opening a TCP connection. An address that does
+    /// not answer is marked not ready in mirrors that have another one.
     #[serde(default)]
     pub probe: Probe,
 
@@ -285,12 +287,13 @@ impl Default for Limits {
     }
 }
 
-/// How gateway addresses are probed: by opening a TCP connection.
+/// How gateway addresses are probed.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::PROBE_TIMEOUT])))]
 pub struct Probe {
-    /// Time from one probe of an address to the next, as a Go duration. Default 10s.
+    /// Time from one probe of an address to the next, give or take a tenth, as a Go duration.
+    /// Default 10s.
     #[schemars(schema_with = "schema::seconds")]
     pub period: String,
 
@@ -298,7 +301,8 @@ pub struct Probe {
     #[schemars(schema_with = "schema::tenths")]
     pub timeout: String,
 
-    /// After how many failed probes in a row an address counts as unreachable. Default 3.
+    /// After how many failed probes in a row an address counts as unreachable; one success is enough
+    /// to be reachable. Default 3.
     #[schemars(schema_with = "schema::int::<1, 100>")]
     pub failure_threshold: u32,
 
@@ -391,7 +395,8 @@ pub struct GatewayStatus {
     /// The IP address or hostname.
     #[schemars(schema_with = "schema::told_name")]
     pub address: String,
-    /// Whether the last probes came through; absent before the first and while probing is off.
+    /// Whether the last probes came through; absent before the first, while probing is off, and while
+    /// nothing answers anywhere, so that it may be the controller that is cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reachable: Option<bool>,
 }

@@ -40,6 +40,10 @@ pub(super) struct Args {
     /// Address at which Heliostat's own gateways are told what to do (xDS, mutual TLS).
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:18000", requires = "export")]
     xds_listen: SocketAddr,
+    /// Address at which importers' probes of gateways are answered: with this cluster's uid, and
+    /// nothing else. It is exported through the gateways by the Service heliostat-probe.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:8081", requires = "export")]
+    probe_listen: SocketAddr,
 }
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once.
@@ -57,7 +61,11 @@ pub(super) async fn run(args: Args, global: Global) -> anyhow::Result<()> {
         leader_elect: args.leader_elect,
         cluster_cidrs: args.cluster_cidrs,
         cluster_domain: args.cluster_domain,
-        export: args.export.then_some(run::Export { envoy_image: args.envoy_image, xds_listen: args.xds_listen }),
+        export: args.export.then_some(run::Export {
+            envoy_image: args.envoy_image,
+            xds_listen: args.xds_listen,
+            probe_listen: args.probe_listen,
+        }),
     };
     Ok(run::run(config, shutdown).await?)
 }
@@ -137,7 +145,8 @@ mod tests {
         let args = parse(&["--export"]).unwrap();
         assert_eq!(args.envoy_image, "envoyproxy/envoy:v1.39.0");
         assert_eq!(args.xds_listen.to_string(), "0.0.0.0:18000");
-        for flag in ["--envoy-image=x", "--xds-listen=127.0.0.1:1"] {
+        assert_eq!(args.probe_listen.to_string(), "0.0.0.0:8081");
+        for flag in ["--envoy-image=x", "--xds-listen=127.0.0.1:1", "--probe-listen=127.0.0.1:1"] {
             assert!(parse(&[flag]).unwrap_err().to_string().contains("--export"), "{flag}");
             assert!(parse(&["--export", flag]).is_ok());
         }

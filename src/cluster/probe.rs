@@ -3,7 +3,8 @@
 //!
 //! As many failures in a row as the link says are too many; one success is enough. But where there is
 //! no answer at all, that alone does not tell a dead gateway from a prober that is cut off. So such an
-//! address is only called unreachable when something else answered between the last two failures.
+//! address is only called unreachable when something else answered between failures: within the last two
+//! periods, in which every other address of the same period is asked at least once.
 
 mod ask;
 
@@ -132,20 +133,22 @@ fn around(period: Duration) -> Duration {
 struct Opinion {
     threshold: u32,
     failures: u32,
-    last_failure: Option<Instant>,
+    /// When the last two of them ended, the older one first.
+    last: [Option<Instant>; 2],
     told: Option<Verdict>,
 }
 
 impl Opinion {
     const fn new(threshold: u32) -> Self {
-        Self { threshold, failures: 0, last_failure: None, told: None }
+        Self { threshold, failures: 0, last: [None, None], told: None }
     }
 
     /// Takes what came of a probe that ended now. `sign`: when, before it began, anything answered
     /// last. Gives the verdict if it is another one.
     fn take(&mut self, answer: Answer, sign: Option<Instant>, now: Instant) -> Option<Verdict> {
         let was_unreachable = matches!(self.told, Some(Verdict::Unreachable(_)));
-        let others_answer = matches!((sign, self.last_failure), (Some(sign), Some(failure)) if sign > failure);
+        let failing_since = self.last.iter().flatten().next();
+        let others_answer = matches!((sign, failing_since), (Some(sign), Some(since)) if sign > *since);
         let verdict = match answer {
             Answer::Good => Verdict::Reachable,
             Answer::Wrong(why) => Verdict::Unreachable(why),
@@ -153,9 +156,9 @@ impl Opinion {
             Answer::Silent(why) => Verdict::Silent(why),
         };
         if verdict == Verdict::Reachable {
-            (self.failures, self.last_failure) = (0, None);
+            (self.failures, self.last) = (0, [None, None]);
         } else {
-            (self.failures, self.last_failure) = (self.failures.saturating_add(1), Some(now));
+            (self.failures, self.last) = (self.failures.saturating_add(1), [self.last[1], Some(now)]);
         }
         let enough = verdict == Verdict::Reachable || self.failures >= self.threshold;
         let same = self.told.as_ref().is_some_and(|told| discriminant(told) == discriminant(&verdict));

@@ -17,6 +17,11 @@ fn link(name: &str, connected: &str, mirrored: u32) -> ClusterLink {
                 "lastTransitionTime": "2026-01-02T03:04:05Z",
             }],
             "services": {"mirrored": mirrored},
+            "gateways": [
+                {"binding": "public", "address": "203.0.113.9", "reachable": connected == "True"},
+                {"binding": "public", "address": "203.0.113.10", "reachable": true},
+                {"binding": "public", "address": "203.0.113.11"},
+            ],
         },
     }))
     .unwrap()
@@ -39,7 +44,10 @@ fn a_link_is_shown_as_its_status_says() {
     assert!(has(&metrics, r#"heliostat_link_connected{link="east"} 1"#));
     assert!(has(&metrics, r#"heliostat_link_synced{link="east"} 0"#));
     assert!(has(&metrics, r#"heliostat_mirrors{link="east"} 7"#));
+    assert!(has(&metrics, r#"heliostat_gateway_addresses{link="east"} 3"#));
+    assert!(has(&metrics, r#"heliostat_gateway_addresses_unreachable{link="east"} 0"#));
     metrics.told(&set("east", "False", 7));
+    assert!(has(&metrics, r#"heliostat_gateway_addresses_unreachable{link="east"} 1"#));
     assert!(has(&metrics, r#"heliostat_link_connected{link="east"} 0"#));
     assert!(has(&metrics, r#"heliostat_engine_inputs_total{kind="link"} 2"#));
 }

@@ -23,7 +23,7 @@ use crate::{
     cluster::sessions::Sessions,
     core::{
         engine::Engine,
-        io::{Input, Output},
+        io::{Input, Local, Output},
         reach::{ProbeTask, Target},
     },
     metrics::Metrics,
@@ -104,6 +104,9 @@ impl Deciding {
                 () = tokio::time::sleep(due) => Input::Tick,
             };
             self.metrics.told(&input);
+            if let (Input::Local(Local::ClusterUid(uid)), Some(exporting)) = (&input, &self.hands.exporting) {
+                exporting.uid(uid);
+            }
             for output in self.engine.handle(input, Timestamp::now()) {
                 self.hands.carry_out(output);
             }

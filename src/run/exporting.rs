@@ -1,5 +1,6 @@
 //! What an exporter needs beside what every controller has: the objects that gateways are made of,
-//! and for Heliostat's own gateways their certificates and the server that tells them what to do.
+//! the answer to other clusters' probes, and for Heliostat's own gateways their certificates and the
+//! server that tells them what to do.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use crate::{
+    api::names::PROBE_PATH,
     apply::{
         certificates::{Certificates, ServerTls, Trouble},
         lease::Leadership,
@@ -25,6 +27,7 @@ use crate::{
         io::{ExportNews, Input},
     },
     metrics::Metrics,
+    serve::serve_uid,
     xds::Xds,
 };
 
@@ -36,6 +39,8 @@ pub(super) struct Exporting {
     xds: Xds,
     /// The bindings with Envoys of ours.
     bindings: watch::Sender<BTreeSet<String>>,
+    /// What is answered to probes.
+    uid: watch::Sender<Option<String>>,
     health: ExportHealth,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -57,6 +62,14 @@ impl fmt::Display for ExportHealth {
     }
 }
 
+/// Where an exporter is reached.
+pub(super) struct Listeners {
+    /// By Heliostat's own gateways.
+    pub(super) xds: TcpListener,
+    /// By other clusters' probes.
+    pub(super) probes: TcpListener,
+}
+
 /// Who an exporter's hands work with.
 pub(super) struct Partners<'a> {
     /// This cluster.
@@ -72,8 +85,8 @@ pub(super) struct Partners<'a> {
 }
 
 impl Exporting {
-    /// Begins to follow what will be asked for and to serve Envoys on `listener`, until shutdown.
-    pub(super) fn begin(config: &Config, listener: TcpListener, partners: &Partners<'_>) -> Self {
+    /// Begins to follow what will be asked for, to serve Envoys and to answer probes, until shutdown.
+    pub(super) fn begin(config: &Config, listeners: Listeners, partners: &Partners<'_>) -> Self {
         let Partners { client, leadership, metrics, tell, shutdown } = *partners;
         let (objects, read) = Objects::new(client.clone(), &config.namespace, tell.clone());
         let (kinds, wanted) = watch::channel(BTreeSet::new());
@@ -85,15 +98,22 @@ impl Exporting {
             Arc::clone(metrics),
         );
         let (bindings, with_envoys) = watch::channel(BTreeSet::new());
+        let (uid, told) = watch::channel(None);
         let xds = Xds::new();
         let tasks = vec![
             tokio::spawn(objects.run(wanted, shutdown.clone())),
             tokio::spawn(certificates.run(with_envoys, shutdown.clone())),
-            tokio::spawn(serve(xds.clone(), listener, tls, shutdown.clone())),
+            tokio::spawn(serve(xds.clone(), listeners.xds, tls, shutdown.clone())),
+            tokio::spawn(serve_uid(listeners.probes, PROBE_PATH, told, shutdown.clone())),
             tokio::spawn(tell_states(xds.clone(), tell.clone(), shutdown.clone())),
         ];
         let health = ExportHealth { objects: read, certificates: trouble };
-        Self { kinds, xds, bindings, health, tasks }
+        Self { kinds, xds, bindings, uid, health, tasks }
+    }
+
+    /// What this cluster is to answer to probes.
+    pub(super) fn uid(&self, uid: &str) {
+        self.uid.send_replace(Some(uid.to_owned()));
     }
 
     /// Follow these kinds from now on.

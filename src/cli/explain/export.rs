@@ -51,14 +51,19 @@ pub(super) async fn read(cluster: &Cluster, key: &Key) -> anyhow::Result<Option<
 }
 
 /// One answer for each binding with `export`, none that has nothing to do with it.
-pub(super) fn exports(key: &Key, exported: &Exported, bindings: &BTreeMap<String, Box<GatewayBinding>>) -> Vec<Export> {
+pub(super) fn exports(
+    key: &Key,
+    exported: &Exported,
+    bindings: &BTreeMap<String, Box<GatewayBinding>>,
+    own_namespace: &str,
+) -> Vec<Export> {
     let exports = bindings.iter().filter_map(|(name, binding)| Some((name, binding, binding.spec.export.as_ref()?)));
     exports
         .map(|(name, binding, export)| {
             let mut checks = Vec::new();
             let published: Vec<&RemoteSlice> = exported.slices.iter().filter(|slice| is_of(slice, name)).collect();
             let chosen = match CheckedExport::new(binding, export) {
-                Ok(checked) => choose(&mut checks, key, exported, &checked),
+                Ok(checked) => choose(&mut checks, key, exported, &checked, own_namespace),
                 Err(refusal) => {
                     checks.push(Check::refused("the binding is accepted", &refusal));
                     false
@@ -74,9 +79,15 @@ pub(super) fn exports(key: &Key, exported: &Exported, bindings: &BTreeMap<String
         .collect()
 }
 
-fn choose(checks: &mut Vec<Check>, key: &Key, exported: &Exported, checked: &CheckedExport) -> bool {
+fn choose(
+    checks: &mut Vec<Check>,
+    key: &Key,
+    exported: &Exported,
+    checked: &CheckedExport,
+    own_namespace: &str,
+) -> bool {
     let what = "the binding selects it";
-    match checked.selects(key, &exported.service) {
+    match checked.selects(key, &exported.service, own_namespace) {
         None => {
             let labels = exported.service.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
             let detail = format!(
@@ -150,6 +161,8 @@ mod tests {
     use super::*;
     use crate::cli::{explain::Verdict, survey::tests::origin};
 
+    const NAMESPACE: &str = "heliostat-system";
+
     fn binding(status: serde_json::Value) -> BTreeMap<String, Box<GatewayBinding>> {
         let object = json!({
             "apiVersion": "heliostat.dev/v1alpha1", "kind": "GatewayBinding", "metadata": {"name": "public", "uid": "u"},
@@ -177,7 +190,7 @@ mod tests {
             "conditions": [],
             "failures": [{"namespace": "shop", "name": "books", "reason": "PortUnsupported", "message": "no UDP"}],
         });
-        let told = exports(&key, &exported, &binding(status));
+        let told = exports(&key, &exported, &binding(status), NAMESPACE);
         assert!(told[0].published);
         let of = |what: &str| told[0].checks.iter().find(|c| c.check == what).unwrap();
         assert_eq!(of("it is published").detail, "at 10.9.9.9: http 20001/TCP; ready");
@@ -189,7 +202,7 @@ mod tests {
     fn without_consent_it_says_what_is_missing() {
         let (key, mut service) = origin("books", json!({}));
         service.labels.clear();
-        let told = exports(&key, &Exported { service, slices: vec![] }, &binding(json!({})));
+        let told = exports(&key, &Exported { service, slices: vec![] }, &binding(json!({})), NAMESPACE);
         assert!(!told[0].published);
         assert_eq!(told[0].checks[0].verdict, Verdict::No);
         assert!(told[0].checks[0].detail.contains("spec.export.services"), "{:?}", told[0].checks);

@@ -111,7 +111,7 @@ pub(super) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     progress.wait("reading this cluster");
     let snapshot = Snapshot::read(&cluster).await?;
     let exports = match export::read(&cluster, &key).await? {
-        Some(exported) => export::exports(&key, &exported, &snapshot.bindings),
+        Some(exported) => export::exports(&key, &exported, &snapshot.bindings, &args.controller.controller_namespace),
         None => Vec::new(),
     };
     if snapshot.links.is_empty() && exports.is_empty() {

@@ -36,7 +36,7 @@ use crate::{
 pub(super) struct ControllerFlags {
     /// The controller's own namespace.
     #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE, help_heading = "As the controller was started")]
-    controller_namespace: String,
+    pub(super) controller_namespace: String,
     /// The controller's --cluster-cidrs.
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', help_heading = "As the controller was started")]
     cluster_cidrs: Vec<IpNet>,

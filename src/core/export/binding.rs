@@ -11,7 +11,7 @@ use crate::{
         GatewayBinding, Reason,
         binding::{Export, Exposure, Routing},
         duration::parse_duration,
-        names::{MANAGED_BY_LABEL, MANAGER},
+        names::{MANAGED_BY_LABEL, MANAGER, PROBE_LABEL},
     },
     core::{
         application,
@@ -75,14 +75,21 @@ impl CheckedExport {
         matches!(self.routing, Routing::Port | Routing::Host)
     }
 
-    /// Whether the binding selects a Service; and if so, whether it may go out.
+    /// Whether the binding selects a Service; and if so, whether it may go out. The Service in the
+    /// controller's own namespace that answers probes goes out through every gateway behind which it can
+    /// be asked.
     #[must_use]
-    pub fn selects(&self, key: &Key, service: &Origin) -> Option<Result<(), Refusal>> {
+    pub fn selects(&self, key: &Key, service: &Origin, own_namespace: &str) -> Option<Result<(), Refusal>> {
+        let answers_probes = select::is_probe(&service.labels);
+        if answers_probes && key.namespace == own_namespace {
+            return matches!(self.routing, Routing::Port | Routing::Host).then(|| may_go_out(key, service));
+        }
         let namespace = match &self.namespaces {
             None => !name::is_kube_namespace(&key.namespace),
             Some(names) => names.contains(&key.namespace),
         };
-        (namespace && self.selector.matches(&service.labels)).then(|| may_go_out(key, service))
+        let judge = || if answers_probes { Err(not_ours(key, own_namespace)) } else { may_go_out(key, service) };
+        (namespace && self.selector.matches(&service.labels)).then(judge)
     }
 
     /// The names that the gateway is to answer to for a Service.
@@ -161,6 +168,16 @@ impl CheckedExport {
             }
         }
     }
+}
+
+/// Importers believe what answers probes; so nobody else may.
+fn not_ours(key: &Key, own_namespace: &str) -> Refusal {
+    Refusal::new(
+        Reason::NamespaceNotAllowed,
+        format!(
+            "{key} has the label {PROBE_LABEL}, by which only a Service in {own_namespace} goes out; take the label off"
+        ),
+    )
 }
 
 /// The chain of checks that a selected Service passes before it goes out.

@@ -29,7 +29,7 @@ use crate::{
         address,
         envoy::EnvoyConfig,
         model::{Key, LocalNode, Origin, OriginPort, Protocol},
-        select::Refusal,
+        select::{self, Refusal},
         world::Host,
     },
 };
@@ -259,6 +259,13 @@ struct Selected<'a> {
     hostnames: Vec<String>,
 }
 
+impl Selected<'_> {
+    /// What answers probes is nobody's export.
+    fn is_counted(&self) -> bool {
+        !select::is_probe(&self.origin.labels)
+    }
+}
+
 /// What becomes of a route.
 enum State {
     /// It has no port or listener yet that it could be carried on.
@@ -311,7 +318,7 @@ impl<'a> One<'a, '_> {
             ..Report::default()
         };
         let mut selected = self.select(&mut report);
-        report.selected += selected.len();
+        report.selected += selected.iter().filter(|service| service.is_counted()).count();
         if exposed.is_some() {
             view.keep(name, claims, needed);
             selected.clear();
@@ -388,7 +395,7 @@ impl<'a> One<'a, '_> {
     fn select(&self, report: &mut Report) -> Vec<Selected<'a>> {
         let mut out = Vec::new();
         for (key, origin) in &self.view.known.services {
-            match self.binding.selects(key, origin) {
+            match self.binding.selects(key, origin, self.view.namespace) {
                 None => {}
                 Some(Err(refusal)) => {
                     report.selected += 1;
@@ -642,6 +649,7 @@ impl<'a> One<'a, '_> {
                 carried.extend(kept.into_iter().filter(|(was, o)| *was == Some(o.number)).map(|(_, outside)| outside));
             }
             match (carries, waits, refused) {
+                _ if !service.is_counted() => {}
                 (_, 1.., _) => report.pending += 1,
                 (true, ..) => report.programmed += 1,
                 (false, ..) => report.failed += 1,

@@ -97,7 +97,7 @@ async fn pods_that_churn_cause_no_write_in_the_importer() {
 
 /// An open connection survives a hundred other exports that come and go.
 #[tokio::test]
-async fn an_open_connection_survives_a_hundred_other_exports() {
+async fn alone_an_open_connection_survives_a_hundred_other_exports() {
     const MANY: usize = 100;
     let exports = Exports::new("hundred", by("Port", "hundred")).await;
     exports.backend("echo", true).await;

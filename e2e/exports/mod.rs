@@ -174,7 +174,10 @@ impl Exports {
         self.unexport("echo").await;
         self.case.has_services(&[]).await;
         self.is_refused(&address, port).await;
-        assert_eq!(self.outside_port("echo", "http").await, None);
+        wait(&format!("{}: echo is not published", self.case.name), SOON, || async {
+            same(self.outside_port("echo", "http").await, &None)
+        })
+        .await;
 
         self.export_again("echo").await;
         self.answers("echo", CARRIED).await;

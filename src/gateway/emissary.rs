@@ -16,6 +16,7 @@ use hostname::{Theirs, lets_through};
 
 use super::{
     front::Front,
+    host::forms,
     object::{comes_first, is_bindings, is_heliostats, of_service, refuse, refuse_ref, route_name},
     unconfirmed::{Unconfirmed, served},
 };
@@ -157,11 +158,11 @@ impl Emissary {
                 Ok(vec![of_service(plan, TCP_MAPPING, route_name(&plan.binding, id), id, route, spec)])
             }
             Routing::Host => {
-                let mapping = |name: &String| {
-                    let spec = mapping(name, &service, route);
-                    of_service(plan, MAPPING, mapping_name(&plan.binding, id, name), id, route, spec)
+                let mapping = |host: String| {
+                    let spec = mapping(&host, &service, route);
+                    of_service(plan, MAPPING, mapping_name(&plan.binding, id, &host), id, route, spec)
                 };
-                Ok(route.hostnames.iter().map(mapping).collect())
+                Ok(hosts(id, route).map(mapping).collect())
             }
             Routing::Sni | Routing::Linkerd => Err(self.unsupported()),
         }
@@ -188,19 +189,20 @@ impl Emissary {
             let why = "every name that the gateway could answer to for it belongs to another Service";
             return Err(refuse(Reason::NameConflict, id, why));
         }
-        for name in &route.hostnames {
-            let key = Key::new(id.service.namespace.clone(), mapping_name(&self.binding, id, name));
+        for host in hosts(id, route) {
+            let key = Key::new(id.service.namespace.clone(), mapping_name(&self.binding, id, &host));
             let ours = around.objects.get(MAPPING, &key).filter(|object| is_bindings(object, &self.binding));
-            let mut holders = theirs.of(name).filter(|(_, object)| comes_first(object, &self.binding, ours));
+            let mut holders = theirs.of(&host).filter(|(_, object)| comes_first(object, &self.binding, ours));
             if let Some((holder, _)) = holders.next() {
                 let why = format!(
-                    "{MAPPING} {holder} answers to {name} already and goes on doing so; set spec.export.hostnames to other names, or remove it"
+                    "{MAPPING} {holder} answers to {host} already and goes on doing so; set spec.export.hostnames to other names, or remove it"
                 );
                 return Err(refuse(Reason::NameConflict, id, why));
             }
-            if let Err(why) = lets_through(name, plan, around) {
-                return Err(refuse(Reason::UnsupportedValue, id, why));
-            }
+        }
+        for name in &route.hostnames {
+            let [usual, _] = forms(name, id.port);
+            lets_through(&usual, plan, around).map_err(|why| refuse(Reason::UnsupportedValue, id, why))?;
         }
         Ok(())
     }
@@ -265,15 +267,20 @@ fn upstream(id: &RouteId, route: &Route, around: &Surroundings<'_>) -> Result<St
     Ok(format!("{name}.{namespace}.svc.{}:{port}", around.cluster_domain))
 }
 
-/// One for each name, as those that a Mapping is not told of by name are matched by slow expressions.
-fn mapping_name(binding: &str, id: &RouteId, name: &str) -> String {
-    format!("{}-{}", route_name(binding, id), name::hash(&[name], HASH_DIGITS))
+/// What may stand in the Host header of a request for a route: Emissary does not leave the port out.
+fn hosts<'a>(id: &'a RouteId, route: &'a Route) -> impl Iterator<Item = String> + 'a {
+    route.hostnames.iter().flat_map(|name| forms(name, id.port))
 }
 
-fn mapping(name: &str, service: &str, route: &Route) -> Value {
+/// One for each of them, as a Mapping takes one, or a slow expression.
+fn mapping_name(binding: &str, id: &RouteId, host: &str) -> String {
+    format!("{}-{}", route_name(binding, id), name::hash(&[host], HASH_DIGITS))
+}
+
+fn mapping(host: &str, service: &str, route: &Route) -> Value {
     let is_http2 = application::is_http2(&route.port);
     json!({
-        "hostname": name,
+        "hostname": host,
         "prefix": "/",
         "service": service,
         "precedence": PRECEDENCE,

@@ -6,7 +6,7 @@ mod emissary;
 mod envoy;
 mod front;
 mod gateway_api;
-mod glob;
+mod host;
 mod linkerd;
 mod object;
 #[cfg(test)]

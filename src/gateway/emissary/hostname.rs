@@ -11,7 +11,7 @@ use crate::{
         export::provider::{ExportPlan, Surroundings},
         model::Key,
     },
-    gateway::{glob, object::is_bindings},
+    gateway::{host::fits, object::is_bindings},
 };
 
 /// Whether a request without TLS gets through to Mappings of ours with a name. While there is no Host, any does.
@@ -20,7 +20,7 @@ pub(super) fn lets_through(name: &str, plan: &ExportPlan, around: &Surroundings<
         return Ok(());
     }
     let glob = |host: &Value| host["spec"]["hostname"].as_str().unwrap_or("*").to_ascii_lowercase();
-    let fitting = around.objects.all(HOST).filter_map(|(key, host)| Some((glob::fits(&glob(host), name)?, key, host)));
+    let fitting = around.objects.all(HOST).filter_map(|(key, host)| Some((fits(&glob(host), name)?, key, host)));
     let fitting: Vec<(usize, &Key, &Value)> = fitting.collect();
     // Envoy asks the Host whose name is closest, and only that.
     let closest = fitting.iter().map(|(closeness, ..)| *closeness).max();
@@ -68,7 +68,7 @@ impl<'a> Theirs<'a> {
 
     pub(super) fn of<'s>(&'s self, name: &'s str) -> impl Iterator<Item = (&'a Key, &'a Value)> + 's {
         let exact = self.exact.get(name).into_iter().flatten().copied();
-        let globs = self.globs.iter().filter(move |(glob, ..)| glob::fits(glob, name).is_some());
+        let globs = self.globs.iter().filter(move |(glob, ..)| fits(glob, name).is_some());
         exact.chain(globs.map(|(_, key, object)| (*key, *object)))
     }
 }

@@ -176,16 +176,17 @@ fn behind_node_ports_the_outside_ports_are_those() {
 const BOOKS: [&str; 2] = ["books-east", "books-east.shop.svc.cluster.local"];
 
 #[test]
-fn a_host_is_a_mapping_for_each_name() {
+fn a_host_is_a_mapping_for_each_name_with_and_without_the_port() {
     let mut scene = scene(Routing::Host);
     let id = tcp("shop/books", 80);
     let mut wanted = named(&id, 80, "http", &BOOKS);
     wanted.rewrite = Some("books.shop.svc.cluster.local".into());
     scene.want(&id, wanted.clone());
     let (rendered, _) = scene.apply();
-    assert_eq!((rendered.objects.len(), count(&rendered, MAPPING)), (2, 2), "no Host and no Listener");
+    assert_eq!((rendered.objects.len(), count(&rendered, MAPPING)), (4, 4), "no Host and no Listener");
     let names: Vec<&str> = rendered.objects.iter().map(|o| o.body["spec"]["hostname"].as_str().unwrap()).collect();
-    assert_eq!(names, BOOKS);
+    let domain = "books-east.shop.svc.cluster.local";
+    assert_eq!(names, ["books-east", "books-east:80", domain, "books-east.shop.svc.cluster.local:80"]);
     assert_eq!(
         Value::Object(rendered.objects[0].whole())["spec"],
         json!({
@@ -201,8 +202,8 @@ fn a_host_is_a_mapping_for_each_name() {
     wanted.port.name = "grpc".into();
     scene.want(&id, wanted);
     let (rendered, wrote) = scene.apply();
-    assert_eq!(wrote.len(), 2, "one changed, one gone: {wrote:?}");
-    let spec = &scene.objects.get(MAPPING, &one(&rendered, MAPPING).id.key).unwrap()["spec"];
+    assert_eq!(wrote.len(), 4, "two changed, two gone: {wrote:?}");
+    let spec = &scene.objects.get(MAPPING, &rendered.objects[0].id.key).unwrap()["spec"];
     assert_eq!(
         (&spec["host_rewrite"], &spec["grpc"], &spec["allow_upgrade"]),
         (&Value::Null, &json!(true), &json!([]))
@@ -234,6 +235,8 @@ fn g17_a_name_that_somebodys_mapping_answers_to_is_never_taken() {
         (json!({"host": "books-east", "prefix": "/"}), true),
         (json!({"headers": {":authority": "books-east"}, "prefix": "/"}), true),
         (json!({"hostname": "*.svc.cluster.local", "prefix": "/"}), true),
+        (json!({"hostname": "books-east:80", "prefix": "/"}), true),
+        (json!({"hostname": "books-east:8080", "prefix": "/"}), false),
         // Those for every name have none of their own, and expressions are not read.
         (json!({"hostname": "*", "prefix": "/"}), false),
         (json!({"prefix": "/"}), false),
@@ -248,7 +251,7 @@ fn g17_a_name_that_somebodys_mapping_answers_to_is_never_taken() {
         let (rendered, wrote) = scene.apply();
         assert_eq!(
             (rendered.refused.contains_key(&id), wrote.len()),
-            (conflict, if conflict { 2 } else { 0 }),
+            (conflict, if conflict { 4 } else { 0 }),
             "{spec}"
         );
         if conflict {
@@ -308,6 +311,18 @@ fn where_there_are_hosts_the_closest_one_must_route_what_comes_without_tls() {
             );
         }
     }
+}
+
+#[test]
+fn where_there_are_hosts_one_must_be_for_the_name_as_callers_write_it() {
+    let id = tcp("shop/books", 9090);
+    let mut scene = scene(Routing::Host);
+    scene.want(&id, named(&id, 80, "grpc", &["books-east"]));
+    scene.put(HOST, host("a", "books-east", "Route"));
+    let refusal = &scene.render().refused[&id];
+    assert!(refusal.message.contains("hostname: books-east:9090"), "{}", refusal.message);
+    scene.put(HOST, host("b", "books-east:9090", "Route"));
+    assert!(scene.render().refused.is_empty());
 }
 
 #[test]

@@ -1,4 +1,16 @@
-//! Hostnames with a `*` at one end, as Envoy's virtual hosts and those who program it have them.
+//! Names in Host headers, as Envoy compares them unless it is told otherwise: with their port, and by globs
+//! with a `*` at one end.
+
+/// The ways in which callers write a name that is reached at a port: with it, and without. The one that
+/// most write comes first.
+pub(super) fn forms(name: &str, port: u16) -> [String; 2] {
+    let mut forms = [name.to_owned(), format!("{name}:{port}")];
+    // Only this one is left out by all.
+    if port != 80 {
+        forms.reverse();
+    }
+    forms
+}
 
 /// How closely a glob fits a name, both lower case: more is closer, the name itself the closest. None: not
 /// at all. A `*` stands for at least one character.
@@ -17,6 +29,12 @@ pub(super) fn fits(glob: &str, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_stands_in_a_host_header_unless_it_is_the_usual_one() {
+        assert_eq!(forms("books-east", 80), ["books-east", "books-east:80"]);
+        assert_eq!(forms("books-east", 9090), ["books-east:9090", "books-east"]);
+    }
 
     #[test]
     fn a_glob_fits_as_envoy_says() {

@@ -773,6 +773,13 @@ fn g18_what_answers_probes_goes_out_through_every_gateway_behind_which_it_can_be
         let Some(slice) = slice else { continue };
         assert_eq!(object::label(slice, "heliostat.dev/probe"), "true");
         assert!(cluster.is_ready("heliostat-probe"), "{routing}");
+        // It is this controller that answers, so it is not ready when it starts: no write says so.
+        let slice = cluster.slices.get_mut(&Key::new(NAMESPACE, "probe-abc")).unwrap();
+        slice.endpoints[0].readiness = Readiness::all(false);
+        cluster.told();
+        cluster.start();
+        assert_eq!(cluster.told(), Vec::<String>::new(), "{routing}");
+        let slice = cluster.published("heliostat-probe").unwrap();
         let hostnames = object::annotation(slice, "heliostat.dev/hostnames");
         assert_eq!(hostnames.contains("heliostat-probe-east.heliostat-system"), routing == "Host", "{hostnames}");
     }

@@ -55,6 +55,11 @@ fn probe_service() -> Origin {
     }
 }
 
+/// Its pods.
+fn probe_pods(ready: bool) -> RemoteSlice {
+    pods("heliostat-probe", &["10.1.0.9"], ready)
+}
+
 fn probe_slice(binding: &str, addresses: &[&str], port: u16) -> RemoteSlice {
     published("heliostat-probe", binding, addresses, &[("http", port)])
 }
@@ -180,6 +185,7 @@ fn the_addresses_in_use_are_probed_and_no_others() {
 fn addresses_are_probed_by_content_where_the_exporter_answers() {
     let mut sim = with_two();
     sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
     sim.slice("heliostat-system/probe-1", probe_slice("public", &[ONE], 20900));
     sim.slice("heliostat-system/probe-2", probe_slice("spare", &[TWO], 20901));
     assert_eq!(sim.probes()[&target("public", ONE)], content(20900, None));
@@ -187,7 +193,15 @@ fn addresses_are_probed_by_content_where_the_exporter_answers() {
     sim.slice("heliostat-system/probe-1", probe_slice("public", &[ONE, TWO], 20902));
     assert_eq!(sim.probes()[&target("public", TWO)], content(20902, None));
 
-    // While nothing answers over there, its silence tells nothing.
+    // While nobody is there to answer, nothing follows from silence.
+    sim.slice("heliostat-system/probe-pods", probe_pods(false));
+    assert_eq!(sim.probes()[&target("public", TWO)], connection(20001));
+    sim.remote("east", RemoteEvent::SliceGone(key("heliostat-system/probe-pods")));
+    assert_eq!(sim.probes()[&target("public", TWO)], connection(20001));
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
+    assert_eq!(sim.probes()[&target("public", TWO)], content(20902, None));
+
+    // While its route is not in place, neither.
     let mut away = probe_slice("public", &[ONE, TWO], 20902);
     away.endpoints.iter_mut().for_each(|e| e.readiness = Readiness::all(false));
     sim.slice("heliostat-system/probe-1", away);
@@ -225,7 +239,11 @@ fn gateways_by_name_are_probed_at_each_of_their_addresses() {
     sim.list(
         "east",
         &[("shop/books", origin("b1")), (PROBE, probe_service())],
-        &[("shop/books-gw", books), ("heliostat-system/probe", probe)],
+        &[
+            ("shop/books-gw", books),
+            ("heliostat-system/probe", probe),
+            ("heliostat-system/probe-pods", probe_pods(true)),
+        ],
     );
     assert_eq!(sim.probes(), BTreeMap::new());
     let resolves = |sim: &mut Sim, addresses: &[&str]| {
@@ -266,6 +284,7 @@ fn the_probe_service_is_no_origin() {
 fn an_import_bindings_addresses_are_only_connected_to() {
     let mut sim = Sim::with_books();
     sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
     sim.slice("heliostat-system/probe", probe_slice("public", &[ONE], 20900));
     sim.set_binding(binding(
         "public",
@@ -651,6 +670,7 @@ fn addresses_of_udp_alone_and_denied_ones_are_not_probed() {
     assert_eq!((sim.gateways(), sim.reachable()), (vec!["public 198.51.100.1 ?".to_owned()], None));
     // Where the probe Service is behind the same address, that one tells.
     sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
     sim.slice("heliostat-system/probe", probe_slice("public", &[ONE, "10.96.0.7"], 20900));
     assert_eq!(sim.probes(), [(target("public", ONE), content(20900, None))].into());
 }

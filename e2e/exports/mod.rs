@@ -4,6 +4,7 @@
 
 mod envoy;
 mod envoy_gateway;
+mod probes;
 mod traefik;
 
 use std::time::Duration;

@@ -307,6 +307,17 @@ impl Remote {
         })
     }
 
+    /// Whether an origin has a ready endpoint; a selectorless one whose slices the link does not see
+    /// counts as ready.
+    pub fn is_ready(&self, key: &Key, origin: &Origin) -> bool {
+        let is_pods = |slice: &&RemoteSlice| matches!(slice.role, SliceRole::Pods { .. });
+        let mut pods = self.slices_of(key).map(|(_, slice)| slice).filter(is_pods).peekable();
+        if pods.peek().is_none() {
+            return !origin.has_selector;
+        }
+        pods.any(|slice| slice.endpoints.iter().any(|e| e.readiness.ready))
+    }
+
     /// Takes a slice over, or lets it go; gives the origins concerned.
     pub fn set_slice(&mut self, key: &Key, slice: Option<RemoteSlice>) -> BTreeSet<Key> {
         let old = match slice {

@@ -66,7 +66,12 @@ impl Engine {
 
     fn asked(&self, link: &Link, target: &Target) -> Option<Ask> {
         let uid = link.expected_uid()?;
-        let mut slices = self.reach.services(&target.link).flat_map(|service| link.remote.slices_of(service));
+        // While nobody is there to answer, nothing follows from silence.
+        let answers = |service: &&Key| {
+            link.remote.services.get(*service).is_some_and(|origin| link.remote.is_ready(service, origin))
+        };
+        let services = self.reach.services(&target.link).filter(answers);
+        let mut slices = services.flat_map(|service| link.remote.slices_of(service));
         let content = slices.find_map(|(_, slice)| self.through(slice, target));
         match content {
             Some((port, host)) => Some(Ask::ClusterUid { port, host, uid: uid.to_owned() }),
@@ -75,7 +80,7 @@ impl Engine {
     }
 
     /// The way to the probe Service through an address: the gateway's port, and the name by which the
-    /// gateway knows it. While the probe Service has no ready endpoint, nothing follows from its silence.
+    /// gateway knows it.
     fn through(&self, slice: &RemoteSlice, target: &Target) -> Option<(u16, Option<String>)> {
         let SliceRole::Published(published) = &slice.role else { return None };
         if published.binding != target.binding || published.contract != CONTRACT_V1 {

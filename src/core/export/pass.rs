@@ -664,12 +664,18 @@ impl<'a> One<'a, '_> {
                 origin: service.origin,
                 ports: carried,
                 hostnames: &service.hostnames,
-                ready: carries && self.view.known.is_ready(service.key, service.origin),
+                ready: carries && self.is_ready(service),
                 identity: gateway.tls_identity.as_deref(),
             };
             slices.extend(publish::slices(self.binding, addresses, &what));
         }
         slices
+    }
+
+    /// Who answers probes is this controller itself: that it was away a moment ago is nothing to write
+    /// about. Importers see that by the Service's pods.
+    fn is_ready(&self, service: &Selected<'_>) -> bool {
+        !service.is_counted() || self.view.known.is_ready(service.key, service.origin)
     }
 
     fn overdue(&mut self, report: &Report) -> bool {

@@ -304,14 +304,9 @@ fn carried(port: &OriginPort, number: u16) -> SlicePort {
     }
 }
 
-/// Whether the origin has a ready endpoint; a selectorless one whose slices the link does not see
-/// counts as ready.
+/// Whether the origin has a ready endpoint.
 fn origin_ready(q: &Question<'_>) -> bool {
-    let mut pods = pod_slices(q).peekable();
-    if pods.peek().is_none() {
-        return !q.origin.has_selector;
-    }
-    pods.any(|(_, slice)| slice.endpoints.iter().any(|e| e.readiness.ready))
+    q.remote.is_ready(q.key, q.origin)
 }
 
 /// Kubernetes' own slices of the origin.

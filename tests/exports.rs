@@ -896,3 +896,27 @@ fn a_route_that_every_envoy_refuses_is_not_published_and_says_so() {
     assert!(cluster.published("books").is_none());
     assert!(cluster.condition("public", "Programmed").2.contains("no such extension"));
 }
+
+#[test]
+fn slices_that_others_publish_by_the_contract_are_left_alone() {
+    let mut cluster = Cluster::new(json!({}));
+    let theirs = json!({
+        "metadata": {"name": "books-by-hand", "namespace": "shop", "labels": {
+            "heliostat.dev/service-name": "books", "heliostat.dev/binding": "by-hand",
+            "endpointslice.kubernetes.io/managed-by": "gateway.heliostat.dev",
+        }},
+        "addressType": "IPv4",
+    });
+    let mut same_binding = theirs.clone();
+    same_binding["metadata"]["name"] = json!("books-too");
+    same_binding["metadata"]["labels"]["heliostat.dev/binding"] = json!("public");
+    for slice in [theirs, same_binding] {
+        let name = slice["metadata"]["name"].as_str().unwrap().to_owned();
+        cluster.put(ObjectId { kind: PUBLISHED_SLICE, key: Key::new("shop", name) }, slice);
+    }
+    cluster.start();
+    cluster.bindings.clear();
+    cluster.settle();
+    let left: Vec<&str> = cluster.of(PUBLISHED_SLICE).into_iter().map(|(key, _)| key.name.as_str()).collect();
+    assert_eq!(left, ["books-by-hand", "books-too"]);
+}

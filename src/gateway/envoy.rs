@@ -365,13 +365,13 @@ fn container(image: &str) -> Value {
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["envoy"],
-        "args": ["-c", format!("{FILES}/{START}"), "--service-node", "$(POD_NAME)", "--concurrency", "2", "--drain-time-s", "10"],
+        "args": ["-c", format!("{FILES}/{START}"), "--service-node", "$(POD_NAME)", "--concurrency", "2", "--drain-time-s", "10", "--disable-hot-restart"],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "ports": [{"name": "ready", "containerPort": READY_PORT}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "ready"}, "periodSeconds": 2, "failureThreshold": 3},
         // Until everybody knows that the pod goes, new connections still arrive.
         "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
         },

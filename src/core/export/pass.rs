@@ -181,7 +181,7 @@ impl View<'_> {
     /// Objects of bindings that are gone: the slices first.
     fn clear_away(&self, held: &BTreeSet<String>, pass: &mut Pass) {
         let orphans = |kind: Kind| {
-            let ours = self.known.objects.all(kind).filter(move |(_, object)| is_made_by_us(kind, object));
+            let ours = self.known.objects.all(kind).filter(move |(key, object)| is_made_by_us(kind, key, object));
             ours.filter(|(_, object)| !held.contains(object::label(object, PUBLISHED_BINDING_LABEL)))
                 .map(move |(key, _)| ObjectId { kind, key: key.clone() })
         };
@@ -219,7 +219,7 @@ impl View<'_> {
         Ok(match self.known.objects.get(object.id.kind, &object.id.key) {
             None => write(ObjectChange::Create(object.whole())),
             Some(there) if object::is_terminating(there) => None,
-            Some(there) if !is_made_by_us(object.id.kind, there) => {
+            Some(there) if !is_made_by_us(object.id.kind, &object.id.key, there) => {
                 let (id, why) = (&object.id, "exists and is not Heliostat's; it is left alone. Delete or rename it");
                 return Err(Refusal::new(Reason::NameConflict, format!("{id} {why}")));
             }
@@ -244,11 +244,13 @@ impl View<'_> {
     }
 }
 
-/// Whether an object carries our marks, whatever its binding.
-fn is_made_by_us(kind: Kind, object: &Value) -> bool {
-    let binding = !object::label(object, PUBLISHED_BINDING_LABEL).is_empty();
-    // Published slices are followed by their own mark; their other labels are the Service's.
-    binding && (kind == PUBLISHED_SLICE || object::label(object, MANAGED_BY_LABEL) == MANAGER)
+/// Whether an object is one that we made, for whatever binding. Published slices have the labels of
+/// their Service, and others may publish by the same contract: ours are known by their names.
+fn is_made_by_us(kind: Kind, key: &Key, object: &Value) -> bool {
+    if kind == PUBLISHED_SLICE {
+        return publish::is_ours(key, object);
+    }
+    !object::label(object, PUBLISHED_BINDING_LABEL).is_empty() && object::label(object, MANAGED_BY_LABEL) == MANAGER
 }
 
 /// A selected Service and what becomes of its ports.
@@ -294,7 +296,12 @@ impl<'a> One<'a, '_> {
             self.provider.kinds().into_iter().find(|kind| *view.known.objects.of(*kind) == object::Known::Unknown);
         if let Some(kind) = unread {
             view.keep(name, claims, needed);
-            return Report { waiting: Some(format!("{kind} objects are being read")), ..Report::default() };
+            let why = view
+                .known
+                .objects
+                .failure(kind)
+                .map_or_else(|| "is being read".to_owned(), |why| format!("cannot be read: {why}"));
+            return Report { waiting: Some(format!("{kind} {why}")), ..Report::default() };
         }
         let around = view.surroundings(name);
         let gateway = match self.provider.gateway(&around) {
@@ -566,8 +573,8 @@ impl<'a> One<'a, '_> {
         for kind in &self.view.settings.kinds {
             for (key, there) in self.view.known.objects.all(*kind) {
                 let id = ObjectId { kind: *kind, key: key.clone() };
-                let ours =
-                    is_made_by_us(*kind, there) && object::label(there, PUBLISHED_BINDING_LABEL) == self.binding.name;
+                let ours = is_made_by_us(*kind, key, there)
+                    && object::label(there, PUBLISHED_BINDING_LABEL) == self.binding.name;
                 if ours && !wanted.contains(&id) {
                     surplus.push(id);
                 }

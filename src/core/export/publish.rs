@@ -44,11 +44,27 @@ pub struct Published {
     pub hostnames: Vec<String>,
 }
 
-/// The slices that a binding has published, terminating ones left out.
+/// Whether a published slice is one of ours: it has the name that we give to what it speaks of.
+#[must_use]
+pub fn is_ours(key: &Key, slice: &Value) -> bool {
+    let label = |name: &str| object::label(slice, name);
+    let service = Key::new(key.namespace.clone(), label(PUBLISHED_SERVICE_LABEL));
+    let address_type = slice["addressType"].as_str().unwrap_or_default();
+    *key == slice_key(label(PUBLISHED_BINDING_LABEL), &service, address_type)
+}
+
+fn slice_key(binding: &str, service: &Key, address_type: &str) -> Key {
+    let hash = name::hash(&[binding, &service.namespace, &service.name, address_type], 10);
+    Key::new(service.namespace.clone(), format!("{}-{hash}", service.name))
+}
+
+/// The slices of ours that a binding has published, terminating ones left out.
 #[must_use]
 pub fn published(objects: &Objects, binding: &str) -> Vec<Published> {
-    let of_binding = objects.all(PUBLISHED_SLICE).filter(|(_, slice)| {
-        object::label(slice, PUBLISHED_BINDING_LABEL) == binding && !object::is_terminating(slice)
+    let of_binding = objects.all(PUBLISHED_SLICE).filter(|(key, slice)| {
+        object::label(slice, PUBLISHED_BINDING_LABEL) == binding
+            && is_ours(key, slice)
+            && !object::is_terminating(slice)
     });
     of_binding.map(|(key, slice)| read(key, slice)).collect()
 }
@@ -112,8 +128,7 @@ pub fn slices(binding: &CheckedExport, addresses: &[String], what: &Publication<
 
 fn slice(binding: &CheckedExport, address_type: &str, addresses: &BTreeSet<&str>, what: &Publication<'_>) -> Object {
     let Publication { service, origin, ports, hostnames, ready, identity } = what;
-    let hash = name::hash(&[&binding.name, &service.namespace, &service.name, address_type], 10);
-    let key = Key::new(service.namespace.clone(), format!("{}-{hash}", service.name));
+    let key = slice_key(&binding.name, service, address_type);
     let endpoint = |address: &&str| json!({"addresses": [address], "conditions": {"ready": ready}});
     let mut ports: Vec<Value> = ports.iter().map(port).collect();
     ports.sort_by_key(ToString::to_string);

@@ -8,16 +8,15 @@
 
 mod hostname;
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use hostname::{Theirs, lets_through};
 
 use super::{
     front::Front,
-    host::forms,
+    host::{hosts, usual},
     object::{comes_first, is_bindings, is_heliostats, of_service, refuse, refuse_ref, route_name},
+    opening::{openings, supply},
     unconfirmed::{Unconfirmed, served},
 };
 use crate::{
@@ -64,48 +63,10 @@ pub(super) struct Emissary {
     gateway: Unconfirmed,
 }
 
-/// A TCP port of the Service whose number inside the pods is known.
-#[derive(Clone, Copy, Debug)]
-struct Opening {
-    /// As it is reached from outside.
-    outside: u16,
-    /// In the pods.
-    inside: u16,
-}
-
 impl Emissary {
     pub(super) fn new(binding: &str, routing: Routing, export: &Export, provider: &ServiceProvider) -> Self {
         let gateway = Unconfirmed::new("emissary", &provider.service_ref, export);
         Self { binding: binding.to_owned(), routing, gateway }
-    }
-
-    /// Port: which outside ports may be given to routes.
-    fn supply(&self, front: &Front<'_>, around: &Surroundings<'_>) -> Supply {
-        let mut pool = Vec::new();
-        let mut taken = BTreeMap::new();
-        let mut seen: BTreeMap<u16, u16> = BTreeMap::new();
-        for Opening { outside, inside } in openings(front) {
-            pool.push((Protocol::Tcp, outside));
-            let before = *seen.entry(inside).or_insert(outside);
-            let who = if before == outside {
-                used(inside, around)
-            } else {
-                Some(format!("{inside}, as port {before} leads to it too"))
-            };
-            if let Some(who) = who {
-                taken.insert((Protocol::Tcp, outside), who);
-            }
-        }
-        let key = &self.gateway.service;
-        let mut hint = format!("add a port to Service {key}, with a number within spec.export.ports as its targetPort");
-        let is_unnumbered = |port: &OriginPort| port.protocol == Protocol::Tcp && port.pod_port.is_none();
-        if let Some((port, _)) = front.ports.iter().find(|(port, _)| is_unnumbered(port)) {
-            hint += &format!("; port {} is not used, as its targetPort is a name", port.port);
-        }
-        if let Some(((_, port), who)) = taken.iter().next() {
-            hint += &format!("; port {port} leads to pod port {who}");
-        }
-        Supply { pool: Some(pool.into_iter().collect()), taken, protocols: [Protocol::Tcp].into(), hint }
     }
 
     /// Host: outside ports that lead to a Listener of HTTP. The usual one comes first.
@@ -162,7 +123,7 @@ impl Emissary {
                     let spec = mapping(&host, &service, route);
                     of_service(plan, MAPPING, mapping_name(&plan.binding, id, &host), id, route, spec)
                 };
-                Ok(hosts(id, route).map(mapping).collect())
+                Ok(hosts(plan, id, route).into_iter().map(mapping).collect())
             }
             Routing::Sni | Routing::Linkerd => Err(self.unsupported()),
         }
@@ -189,7 +150,7 @@ impl Emissary {
             let why = "every name that the gateway could answer to for it belongs to another Service";
             return Err(refuse(Reason::NameConflict, id, why));
         }
-        for host in hosts(id, route) {
+        for host in hosts(plan, id, route) {
             let key = Key::new(id.service.namespace.clone(), mapping_name(&self.binding, id, &host));
             let ours = around.objects.get(MAPPING, &key).filter(|object| is_bindings(object, &self.binding));
             let mut holders = theirs.of(&host).filter(|(_, object)| comes_first(object, &self.binding, ours));
@@ -201,31 +162,25 @@ impl Emissary {
             }
         }
         for name in &route.hostnames {
-            let [usual, _] = forms(name, id.port);
-            lets_through(&usual, plan, around).map_err(|why| refuse(Reason::UnsupportedValue, id, why))?;
+            let name = usual(name, id.port);
+            lets_through(&name, plan, around).map_err(|why| refuse(Reason::UnsupportedValue, id, why))?;
         }
         Ok(())
     }
-}
-
-/// The TCP ports of the Service whose numbers inside the pods are known, in their order.
-fn openings<'a>(front: &'a Front<'_>) -> impl Iterator<Item = Opening> + 'a {
-    let tcp = front.ports.iter().filter(|(port, _)| port.protocol == Protocol::Tcp);
-    tcp.filter_map(|(port, outside)| Some(Opening { outside: *outside, inside: port.pod_port? }))
 }
 
 /// Who uses a port of the pods, in words; ports of TCPMappings of ours are kept apart by their claims.
 /// Emissary splits what comes between two TCPMappings of one port, and asks them before its Hosts.
 fn used(inside: u16, around: &Surroundings<'_>) -> Option<String> {
     if OWN_PORTS.contains(&inside) {
-        return Some(format!("{inside}, which is Emissary's own"));
+        return Some("Emissary itself listens there".to_owned());
     }
     let is_on = |object: &Value| object["spec"]["port"].as_u64() == Some(u64::from(inside));
     let mut mappings = around.objects.all(TCP_MAPPING).filter(|(_, object)| is_on(object) && !is_heliostats(object));
     let mut listeners = around.objects.all(LISTENER).filter(|(_, object)| is_on(object) && !is_plain_tcp(object));
     let (kind, (key, _)) =
         mappings.next().map(|found| (TCP_MAPPING, found)).or_else(|| Some((LISTENER, listeners.next()?)))?;
-    Some(format!("{inside}, which {kind} {key} uses"))
+    Some(format!("{kind} {key} uses it"))
 }
 
 /// The layers of a Listener's protocol.
@@ -267,12 +222,7 @@ fn upstream(id: &RouteId, route: &Route, around: &Surroundings<'_>) -> Result<St
     Ok(format!("{name}.{namespace}.svc.{}:{port}", around.cluster_domain))
 }
 
-/// What may stand in the Host header of a request for a route: Emissary does not leave the port out.
-fn hosts<'a>(id: &'a RouteId, route: &'a Route) -> impl Iterator<Item = String> + 'a {
-    route.hostnames.iter().flat_map(|name| forms(name, id.port))
-}
-
-/// One for each of them, as a Mapping takes one, or a slow expression.
+/// One for each name, as a Mapping takes one, or a slow expression.
 fn mapping_name(binding: &str, id: &RouteId, host: &str) -> String {
     format!("{}-{}", route_name(binding, id), name::hash(&[host], HASH_DIGITS))
 }
@@ -309,7 +259,7 @@ impl Provider for Emissary {
         let front = self.gateway.front(around)?;
         let (ports, listeners) = match by_name {
             true => (Supply::default(), self.listeners(&front, around)?),
-            false => (self.supply(&front, around), Vec::new()),
+            false => (supply(&self.gateway.service, &front, |inside| used(inside, around)), Vec::new()),
         };
         Ok(Gateway {
             identity: self.gateway.identity(),

@@ -6,9 +6,11 @@ mod emissary;
 mod envoy;
 mod front;
 mod gateway_api;
+mod gloo;
 mod host;
 mod linkerd;
 mod object;
+mod opening;
 #[cfg(test)]
 mod scene;
 mod traefik;
@@ -33,7 +35,7 @@ use crate::{
 /// The provider of a binding.
 #[must_use]
 pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    let binding::Provider { gateway_api, traefik, emissary, gloo: _, envoy, linkerd } = &export.provider;
+    let binding::Provider { gateway_api, traefik, emissary, gloo, envoy, linkerd } = &export.provider;
     if routing == Routing::Linkerd {
         return match linkerd {
             Some(provider) => Box::new(linkerd::Linkerd::new(export, provider)),
@@ -49,6 +51,9 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
     if let Some(provider) = emissary {
         return Box::new(emissary::Emissary::new(binding, routing, export, provider));
     }
+    if let Some(provider) = gloo {
+        return Box::new(gloo::Gloo::new(binding, routing, export, provider));
+    }
     if let Some(provider) = envoy {
         return Box::new(envoy::Envoy::new(binding, routing, export, provider));
     }
@@ -58,7 +63,7 @@ pub fn provider(binding: &str, routing: Routing, export: &Export) -> Box<dyn Pro
 /// Every kind of object that some provider makes or reads.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    [&envoy::KINDS[..], &gateway_api::KINDS, &traefik::KINDS, &emissary::KINDS].concat()
+    [&envoy::KINDS[..], &gateway_api::KINDS, &traefik::KINDS, &emissary::KINDS, &gloo::KINDS].concat()
 }
 
 /// In the place of a provider that this version does not know, or not with this routing: the schema

@@ -207,11 +207,16 @@ impl Object {
 }
 
 fn without_nulls(map: &Map<String, Value>) -> Map<String, Value> {
-    let clean = |value: &Value| match value {
+    map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), cleaned(v))).collect()
+}
+
+/// The value without fields that are `null`, in lists too.
+fn cleaned(value: &Value) -> Value {
+    match value {
         Value::Object(map) => Value::Object(without_nulls(map)),
+        Value::Array(list) => list.iter().map(cleaned).collect(),
         other => other.clone(),
-    };
-    map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), clean(v))).collect()
+    }
 }
 
 /// The part of `wanted` that `there` lacks, as a merge patch; lists go whole.
@@ -227,6 +232,8 @@ fn difference(wanted: &Map<String, Value>, there: &Map<String, Value>) -> Option
             }
             (wanted, Some(there)) if says(there, wanted) => {}
             (wanted, None) if is_empty(wanted) => {}
+            // Whole lists have no fields to take away.
+            (Value::Array(_), _) => drop(patch.insert(field.clone(), cleaned(wanted))),
             (wanted, _) => drop(patch.insert(field.clone(), wanted.clone())),
         }
     }
@@ -483,6 +490,18 @@ mod tests {
         there["spec"]["gone"] = json!(1);
         assert_eq!(Value::Object(wanted.patch(&there).unwrap()), json!({"spec": {"gone": null}}));
         assert!(wanted.whole()["spec"].get("gone").is_none());
+    }
+
+    #[test]
+    fn a_null_in_a_list_takes_a_field_away_and_is_never_written() {
+        let mut wanted = route("books");
+        wanted.body["spec"]["rules"][0]["filters"] = Value::Null;
+        assert_eq!(wanted.patch(&observed()), None);
+        assert!(wanted.whole()["spec"]["rules"][0].get("filters").is_none());
+        let mut there = observed();
+        there["spec"]["rules"][0]["filters"] = json!([{"type": "Theirs"}]);
+        let patch = Value::Object(wanted.patch(&there).unwrap());
+        assert_eq!(patch, json!({"spec": {"rules": [{"backendRefs": [{"name": "books", "port": 80}]}]}}));
     }
 
     #[test]

@@ -211,6 +211,18 @@ fn a_host_is_a_mapping_for_each_name_with_and_without_the_port() {
 }
 
 #[test]
+fn no_name_stands_in_two_mappings_of_a_service() {
+    let mut scene = scene(Routing::Host);
+    for port in [80, 9090] {
+        let id = tcp("shop/books", port);
+        scene.want(&id, named(&id, 80, "http", &["books-east"]));
+    }
+    let rendered = scene.render();
+    let names: Vec<&Value> = rendered.objects.iter().map(|object| &object.body["spec"]["hostname"]).collect();
+    assert_eq!(names, ["books-east", "books-east:80", "books-east:9090"]);
+}
+
+#[test]
 fn names_come_in_by_ports_that_lead_to_a_listener_of_http() {
     let mut scene = scene(Routing::Host);
     assert_eq!(scene.gateway().unwrap().listeners, [80], "443 is for TLS");

@@ -89,9 +89,9 @@ impl Provider for Plain {
 }
 
 fn plain(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    match export.provider.envoy {
-        Some(_) => gateway::provider(binding, routing, export),
-        None => Box::new(Plain),
+    match export.provider.gateway_api {
+        Some(_) => Box::new(Plain),
+        None => gateway::provider(binding, routing, export),
     }
 }
 
@@ -219,6 +219,24 @@ impl Cluster {
         spec["export"]["provider"] = json!({"envoy": {}});
         cluster.bindings.insert("public".into(), binding("public", spec));
         cluster.export("books", &[("http", 80), ("grpc", 9090)]);
+        cluster
+    }
+
+    /// Binding `public` through a gateway that confirms nothing, behind Service edge/front, and Service
+    /// shop/books with ready pods.
+    fn unconfirmed(provider: Value) -> Self {
+        let mut cluster = Self::empty();
+        let mut spec = spec(json!({}));
+        spec["export"]["provider"] = provider;
+        cluster.bindings.insert("public".into(), binding("public", spec));
+        cluster.export("books", &[("http", 80), ("grpc", 9090)]);
+        let ports = [("web", 80), ("a", 20_001), ("b", 20_002), ("c", 20_003)];
+        let ingress = vec![Ingress::Ip("10.9.9.8".into())];
+        let mut front =
+            Origin { labels: map(&[]), kind: OriginType::LoadBalancer, ingress, ..service("front", &ports) };
+        front.ports.iter_mut().for_each(|port| port.pod_port = Some(port.port));
+        cluster.services.insert(key("edge/front"), front);
+        cluster.slices.insert(key("edge/front-abc"), pods("front", &["10.244.0.9"]));
         cluster
     }
 
@@ -919,4 +937,88 @@ fn slices_that_others_publish_by_the_contract_are_left_alone() {
     cluster.settle();
     let left: Vec<&str> = cluster.of(PUBLISHED_SLICE).into_iter().map(|(key, _)| key.name.as_str()).collect();
     assert_eq!(left, ["books-by-hand", "books-too"]);
+}
+
+const UNCONFIRMED: [&str; 3] = ["traefik", "emissary", "gloo"];
+
+fn unconfirmed(make: &str) -> Cluster {
+    let mut provider = json!({make: {"serviceRef": {"namespace": "edge", "name": "front"}}});
+    if make == "traefik" {
+        let point = |name: &str, port: u16| json!({"name": name, "port": port});
+        provider[make]["entryPoints"] = json!([point("a", 20_001), point("b", 20_002), point("c", 20_003)]);
+    }
+    Cluster::unconfirmed(provider)
+}
+
+/// Objects of foreign kinds, by kind and namespace.
+fn routes(cluster: &Cluster) -> Vec<String> {
+    let own = [LEASE, PUBLISHED_SLICE];
+    let routes = cluster.objects.keys().filter(|id| !own.contains(&id.kind));
+    routes.map(|id| format!("{} {}", id.kind.kind, id.key.namespace)).collect()
+}
+
+#[test]
+fn g04_a_gateway_that_confirms_nothing_is_believed_three_seconds_after_it_was_told() {
+    for make in UNCONFIRMED {
+        let mut cluster = unconfirmed(make);
+        cluster.start();
+        assert!(!routes(&cluster).is_empty(), "{make}");
+        assert!(cluster.published("books").is_none(), "{make}: it may not have read it yet");
+        assert!(cluster.condition("public", "Programmed").2.contains("confirms nothing"), "{make}");
+        cluster.pass(SignedDuration::from_secs(3));
+        assert!(cluster.is_ready("books"), "{make}");
+        assert_eq!(cluster.published("books").unwrap()["endpoints"][0]["addresses"], json!(["10.9.9.8"]), "{make}");
+        let ports: BTreeSet<u64> = cluster.outside_ports("books").into_values().collect();
+        assert!(ports.len() == 2 && ports.iter().all(|port| (20_001..=20_003).contains(port)), "{make}: {ports:?}");
+        assert_eq!(cluster.condition("public", "Ready").0, "True", "{make}");
+        assert!(cluster.condition("public", "Programmed").2.contains("not confirmed by the gateway"), "{make}");
+
+        cluster.told();
+        cluster.start().pass(SignedDuration::from_mins(5));
+        assert_eq!(cluster.told(), Vec::<String>::new(), "{make}");
+
+        cluster.services.get_mut(&key("shop/books")).unwrap().labels.clear();
+        cluster.settle();
+        assert_eq!((cluster.published("books").is_none(), routes(&cluster)), (true, vec![]), "{make}");
+    }
+}
+
+#[test]
+fn a_gateway_without_a_ready_pod_is_not_published_as_ready_and_its_routes_stay() {
+    for make in UNCONFIRMED {
+        let mut cluster = unconfirmed(make);
+        cluster.start().pass(SignedDuration::from_secs(3));
+        let before = routes(&cluster);
+        cluster.slices.remove(&key("edge/front-abc"));
+        cluster.settle().pass(SignedDuration::from_secs(20));
+        assert!(!cluster.is_ready("books"), "{make}");
+        assert_eq!(routes(&cluster), before, "{make}");
+        cluster.slices.insert(key("edge/front-abc"), pods("front", &["10.244.0.10"]));
+        cluster.settle();
+        assert!(cluster.is_ready("books"), "{make}");
+        cluster.services.remove(&key("edge/front"));
+        cluster.settle();
+        assert_eq!(cluster.condition("public", "ResolvedRefs").1, "RefNotFound", "{make}");
+        assert!(!cluster.is_ready("books"), "{make}");
+    }
+}
+
+#[test]
+fn g08_a_route_leaves_an_entry_point_that_somebody_else_takes() {
+    let mut cluster = unconfirmed("traefik");
+    cluster.start().pass(SignedDuration::from_secs(3));
+    let before = cluster.outside_ports("books");
+    let name = ["a", "b", "c"][usize::try_from(before["http"]).unwrap() - 20_001];
+    let kinds = gateway::kinds();
+    let kind = *kinds.iter().find(|kind| kind.kind == "IngressRouteTCP").unwrap();
+    let theirs = json!({
+        "metadata": {"name": "theirs", "namespace": "web"},
+        "spec": {"entryPoints": [name], "routes": [{"match": "HostSNI(`*`)", "services": [{"name": "a", "port": 1}]}]},
+    });
+    cluster.put(ObjectId { kind, key: key("web/theirs") }, theirs);
+    cluster.settle().pass(SignedDuration::from_secs(3));
+    let after = cluster.outside_ports("books");
+    assert_ne!(after["http"], before["http"]);
+    assert_eq!(after["grpc"], before["grpc"], "nothing else moves");
+    assert!(cluster.is_ready("books"));
 }

@@ -59,12 +59,14 @@ async fn a06_the_clusters_own_services_are_not_mirrored() {
     let refused = ["default/kubernetes", "heliostat-system/metrics", "kube-system/kube-dns"];
     let wanted: BTreeSet<_> = refused.map(|origin| (origin.to_owned(), "NamespaceNotAllowed".to_owned())).into();
     wait("a06: all are refused", Duration::from_secs(5), || async {
-        same(reasons(&policies.get("a06").await.unwrap()), &wanted)
+        // The exporter's own Services and gateways, which come and go beside this test, are refused too.
+        let there = reasons(&policies.get("a06").await.unwrap());
+        if there.is_superset(&wanted) { Ok(()) } else { Err(there) }
     })
     .await;
-    let counts = |policy: Value| policy["status"]["services"].clone();
-    let none = json!({"matched": 3, "mirrored": 0, "skipped": 3, "conflicted": 0});
-    assert_eq!(counts(policies.get("a06").await.unwrap()), none);
+    let counts = policies.get("a06").await.unwrap()["status"]["services"].clone();
+    assert_eq!((&counts["mirrored"], &counts["conflicted"]), (&json!(0), &json!(0)));
+    assert_eq!(counts["matched"], counts["skipped"]);
     assert_eq!(differences(&before, &everything().await), Vec::<String>::new());
 
     // Into an allowed namespace the API's own Service does not go either.

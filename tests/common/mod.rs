@@ -4,6 +4,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod exporter;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use heliostat::{

@@ -80,10 +80,11 @@ async fn read(
 }
 
 /// What the API server refuses is told in words; that it does not answer, or does not know the user, ends
-/// it all.
+/// it all. No listing of Kubernetes' own kinds is not found, only one of ours.
 fn told<T>(cluster: &Cluster, doing: &str, answer: kube::Result<T>) -> anyhow::Result<Result<T, String>> {
     match answer {
         Ok(found) => Ok(Ok(found)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Err(cluster.without_crds().to_string())),
         Err(kube::Error::Api(status)) if status.code != 401 => {
             Ok(Err(cluster.failed(doing, kube::Error::Api(status)).to_string()))
         }

@@ -133,7 +133,7 @@ async fn a_greeting_is_answered_by_a_certificate_an_alert_or_the_end() {
                 drop(acceptor.accept(stream).await);
             } else if greets(b"stranger") {
                 // What has not been read at the end would make a reset of it.
-                stream.read(&mut hello).await.unwrap();
+                let _ = stream.read(&mut hello).await;
                 // Alert, fatal: unrecognized_name (RFC 6066).
                 stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).await.unwrap();
             }

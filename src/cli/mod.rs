@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each with its `Args` and a `run`. Nothing here decides
 //! what is mirrored; an error says what, where, why and what to do next.
 
+mod check;
 mod completion;
 mod connect;
 mod controller;
@@ -55,13 +56,14 @@ enum Command {
     Status(status::Args),
     Explain(explain::Args),
     Plan(plan::Args),
+    Check(check::Args),
     Version(version::Args),
     Completion(completion::Args),
 }
 
 impl Command {
     /// Does what was asked. One-shot subcommands get a current `tokio` runtime.
-    async fn run(self, global: Global) -> anyhow::Result<()> {
+    async fn run(self, global: Global) -> anyhow::Result<ExitCode> {
         if !matches!(self, Self::Controller(_)) {
             logging::text();
         }
@@ -73,26 +75,36 @@ impl Command {
             Self::Status(args) => status::run(args, &global).await,
             Self::Explain(args) => explain::run(args, &global).await,
             Self::Plan(args) => plan::run(args, &global).await,
+            Self::Check(args) => return check::run(args, &global).await,
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The exit code when it could not be done: 1 of `check` means that something was found.
+    fn undone(&self) -> ExitCode {
+        ExitCode::from(if matches!(self, Self::Check(_)) { 2 } else { 1 })
     }
 }
 
-/// Parses the arguments and runs the subcommand: exit code 0, 1 for a failure, 2 for wrong usage.
+/// Parses the arguments and runs the subcommand: exit code 0, 1 for a failure, 2 for wrong usage;
+/// of `check`, 1 when a check failed, 2 when it could not be made.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return failure(&anyhow::Error::new(error).context("cannot start the program's threads"));
+            let error = anyhow::Error::new(error).context("cannot start the program's threads");
+            return failure(&error, cli.command.undone());
         }
     };
+    let undone = cli.command.undone();
     match runtime.block_on(cli.command.run(cli.global)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => failure(&error),
+        Err(error) => failure(&error, undone),
     }
 }
 
@@ -116,7 +128,7 @@ fn program_name(program: &OsStr) -> &'static str {
 
 /// Tells the user on stderr: what failed, and each cause that was not said yet on a line of its own.
 #[allow(clippy::print_stderr)]
-fn failure(error: &anyhow::Error) -> ExitCode {
+fn failure(error: &anyhow::Error, code: ExitCode) -> ExitCode {
     let mut said = error.to_string();
     eprintln!("error: {said}");
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -125,7 +137,7 @@ fn failure(error: &anyhow::Error) -> ExitCode {
             said = cause;
         }
     }
-    ExitCode::FAILURE
+    code
 }
 
 /// Whoever reads our output has had enough (`heliostat crds | head`); that is no failure.

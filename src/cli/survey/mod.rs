@@ -39,7 +39,7 @@ pub(super) struct ControllerFlags {
     pub(super) controller_namespace: String,
     /// The controller's --cluster-cidrs.
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', help_heading = "As the controller was started")]
-    cluster_cidrs: Vec<IpNet>,
+    pub(super) cluster_cidrs: Vec<IpNet>,
     /// The controller's --cluster-domain.
     #[arg(
         long,
@@ -47,7 +47,7 @@ pub(super) struct ControllerFlags {
         default_value = "cluster.local",
         help_heading = "As the controller was started"
     )]
-    cluster_domain: String,
+    pub(super) cluster_domain: String,
 }
 
 /// An engine that knows everything that could be read, and those exporters that could be.

@@ -2,10 +2,11 @@
 //! controller would. Never uses the user's own rights there, so that what is told is what the
 //! controller can know.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use serde_json::Value;
 
 use crate::{
     cli::connect::Cluster,
@@ -15,7 +16,7 @@ use crate::{
         dns::Lookup,
         failure::Failure,
         own::OwnCluster,
-        session::list_once,
+        session::{list_once, list_published},
         wire::{OriginWire, Wire},
     },
     core::{
@@ -74,6 +75,16 @@ impl Exporter {
             slices: listing.slices,
         };
         Ok([connected, listed].into_iter().chain(listing.nodes.map(RemoteEvent::NodesListed)).collect())
+    }
+
+    /// The slices that carry a binding's label, as they stand, whether the link's selector takes them or
+    /// not; and whether those are all there are over there, as the link is not held to some namespaces.
+    ///
+    /// # Errors
+    /// In words: the exporter can't be read.
+    pub(in crate::cli) async fn published(&self) -> Result<(BTreeMap<Key, Value>, bool), String> {
+        let published = list_published(&self.client, &self.task).await.map_err(|failure| failure.message)?;
+        Ok((published, self.task.namespaces.is_none()))
     }
 
     /// A Service over there whether the link's selector takes it or not, as far as its account may

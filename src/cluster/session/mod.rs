@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use self::identity::Identity;
-pub use self::once::{Listing, list_once};
+pub use self::once::{Listing, list_once, list_published};
 use super::{
     backoff::{Backoff, MAX_DELAY},
     credentials::CredentialsError,

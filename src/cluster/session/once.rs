@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use kube::{Api, Client, api::ListParams};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     caps::{Caps, MAX_NODES, beyond},
@@ -11,10 +12,10 @@ use super::{
     identity::Identity,
 };
 use crate::{
-    api::Reason,
+    api::{Reason, names::PUBLISHED_BINDING_LABEL},
     cluster::{
         failure::Failure,
-        wire::{FromWire, OriginWire, RemoteNodeWire, RemoteSliceWire, Wire},
+        wire::{FromWire, LabelledSlice, OriginWire, RemoteNodeWire, RemoteSliceWire, Wire},
     },
     core::{
         io::SessionTask,
@@ -67,6 +68,22 @@ pub async fn list_once(client: &Client, task: &SessionTask) -> Result<Listing, F
         ));
     }
     Ok(Listing { cluster_uid: identity.uid, server_version: identity.version, services, slices, nodes })
+}
+
+/// Lists the slices that carry a binding's label, whatever else they carry and whether the link's
+/// selector takes them or not: for who checks what gateways write.
+///
+/// # Errors
+/// When they cannot be read, or there are more than are ever held.
+pub async fn list_published(client: &Client, task: &SessionTask) -> Result<BTreeMap<Key, Value>, Failure> {
+    let caps = Caps::of(task);
+    let mut found = BTreeMap::new();
+    for scope in scopes(task) {
+        let of_slices: Api<Wire<LabelledSlice>> = scoped(client, scope, Api::namespaced);
+        let listed = pages(&of_slices, Some(PUBLISHED_BINDING_LABEL), PAGE.1, ("EndpointSlices", caps.slices)).await?;
+        found.extend(listed.into_iter().filter_map(Wire::into_model).map(|(key, LabelledSlice(slice))| (key, slice)));
+    }
+    Ok(found)
 }
 
 fn scopes(task: &SessionTask) -> Vec<Option<&str>> {

@@ -24,6 +24,7 @@ pub(super) use field::is_dns_subdomain;
 pub use keep::Keep;
 pub use local::{ClusterNamespace, ServiceRanges};
 pub use object::ObjectWire;
+pub use remote::LabelledSlice;
 pub use secret::{SecretData, SecretValue};
 
 /// A remote Service.

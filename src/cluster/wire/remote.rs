@@ -179,6 +179,20 @@ impl FromWire for Option<RemoteSlice> {
     }
 }
 
+/// A slice as it stands, with those fields that say something: for who checks what is written
+/// there, and not for who uses it.
+#[derive(Clone, Debug)]
+pub struct LabelledSlice(pub Value);
+
+impl FromWire for LabelledSlice {
+    type Kind = EndpointSlice;
+    const KEEP: Keep = <Option<RemoteSlice> as FromWire>::KEEP;
+
+    fn from_wire(object: &Value) -> Self {
+        Self(object.clone())
+    }
+}
+
 fn slice_role(meta: &Value) -> Option<SliceRole> {
     let label = |name: &str| meta["labels"][name].as_str().filter(|s| field::is_dns_subdomain(s)).map(str::to_owned);
     if meta["labels"][names::SLICE_MANAGED_BY_LABEL] != names::PUBLISHED_MANAGER {

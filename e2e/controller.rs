@@ -1,6 +1,6 @@
 //! The controller itself: its pod stopped, started and made anew.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use kube::Client;
 use serde_json::{Value, json};
@@ -13,34 +13,39 @@ use crate::{
 /// A pod has to be scheduled and started.
 const START: Duration = Duration::from_secs(10);
 
-fn deployments(west: &Client) -> Objects {
-    Objects::at(west, format!("/apis/apps/v1/namespaces/{HOME}/deployments"))
+fn deployments(cluster: &Client) -> Objects {
+    Objects::at(cluster, format!("/apis/apps/v1/namespaces/{HOME}/deployments"))
+}
+
+/// The controller's pods; those of its gateways are beside them.
+async fn pods(cluster: &Client) -> BTreeMap<String, Value> {
+    let all = Objects::pods(cluster, HOME).all().await;
+    all.into_iter().filter(|(_, pod)| pod["metadata"]["labels"]["app.kubernetes.io/name"] == "heliostat").collect()
 }
 
 /// Ends the controller and waits until it is gone.
-pub(crate) async fn stop(west: &Client) {
-    deployments(west).patch("heliostat", json!({"spec": {"replicas": 0}})).await;
-    let pods = Objects::pods(west, HOME);
+pub(crate) async fn stop(cluster: &Client) {
+    deployments(cluster).patch("heliostat", json!({"spec": {"replicas": 0}})).await;
     wait("the controller is stopped", START, || async {
-        let left = pods.all().await;
+        let left = pods(cluster).await;
         if left.is_empty() { Ok(()) } else { Err(left.into_keys().collect::<Vec<_>>()) }
     })
     .await;
 }
 
 /// Starts the controller and waits until it is ready.
-pub(crate) async fn start(west: &Client) {
-    deployments(west).patch("heliostat", json!({"spec": {"replicas": 1}})).await;
+pub(crate) async fn start(cluster: &Client) {
+    deployments(cluster).patch("heliostat", json!({"spec": {"replicas": 1}})).await;
     wait("the controller is ready", START, || async {
-        let deployment = deployments(west).get("heliostat").await.unwrap();
+        let deployment = deployments(cluster).get("heliostat").await.unwrap();
         if deployment["status"]["readyReplicas"] == 1 { Ok(()) } else { Err(deployment["status"].clone()) }
     })
     .await;
 }
 
 /// Time from the container's start until the pod was ready, in whole seconds as Kubernetes counts.
-pub(crate) async fn seconds_to_ready(west: &Client) -> i64 {
-    let pods = Objects::pods(west, HOME).all().await;
+pub(crate) async fn seconds_to_ready(cluster: &Client) -> i64 {
+    let pods = pods(cluster).await;
     let pod = pods.values().next().unwrap();
     let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let started = time(&pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]);

@@ -8,7 +8,7 @@ use crate::{
         check::book::{Check, worst},
         survey::tests::origin,
     },
-    cluster::wire::FromWire as _,
+    cluster::wire::FromWire,
 };
 
 /// A Service shop/books that is exported, and what the link sees of it: two slices of ours, and its pods.

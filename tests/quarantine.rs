@@ -134,7 +134,7 @@ impl Both {
     /// Where each port of the gateway leads now.
     fn owner(&self, port: &str) -> Option<String> {
         let routes = self.exporter.of(ROUTE);
-        let found = routes.iter().find(|(_, route)| route["spec"]["gatewayPort"].to_string() == port)?;
+        let found = routes.iter().find(|(_, route)| route["spec"]["gatewayPort"].as_u64() == port.parse().ok())?;
         Some(found.0.name.strip_suffix("-80").unwrap().to_owned())
     }
 

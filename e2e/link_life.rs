@@ -183,7 +183,7 @@ async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
     call().await.unwrap();
     assert_untouched(&before, &case.landed().await);
     case.origins().patch("echo", json!({"spec": {"selector": {"app": "nobody"}}})).await;
-    wait("api-stop: changes are followed again", SOON, || async {
+    wait("api-stop: changes are followed again", Duration::from_secs(10), || async {
         let there = case.endpoints(&mirror).await;
         if there.iter().all(|e| e.ends_with("not ready")) && !there.is_empty() { Ok(()) } else { Err(there) }
     })

@@ -51,7 +51,9 @@ async fn alone_a_restart_and_two_quiet_minutes_write_nothing() {
         .into_iter()
         .filter(|w| !w.contains("mirrorpolicies") && !w.contains(" events "))
         .collect();
-    assert!(mirrors.len() <= 3, "one Service, one slice, perhaps NoRoute before its address: {mirrors:?}");
+    // One Service and one slice. Seen before its load balancer had an address, it also says NoRoute, gets
+    // its way, and takes that back.
+    assert!(mirrors.len() <= 5, "{mirrors:?}");
 }
 
 /// Removes the links and policies that other tests have left: some of their remotes are gone for

@@ -55,10 +55,10 @@ clean-demo: ## Removes the demo's clusters
 
 ##@ Test
 .PHONY: test
-test: lint test-unit deny e2e ## What a change must pass: lint, test-unit, deny, e2e
+test: lint test-unit deny test-envoy e2e ## What a change must pass: lint, test-unit, deny, test-envoy, e2e
 
 .PHONY: test-all
-test-all: lint test-unit deny ## The same with every gateway, which takes longer to build
+test-all: lint test-unit deny test-envoy ## The same with every gateway, which takes longer to build
 	e2e/run --all
 
 .PHONY: test-unit
@@ -95,9 +95,8 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 	e2e/run $(TESTS)
 
 .PHONY: test-envoy
-test-envoy: export HELIOSTAT_ENVOY := $(or $(HELIOSTAT_ENVOY),$(shell e2e/rig/program envoy 2>/dev/null))
 test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
-	cargo test --locked --test envoy
+	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy
 
 .PHONY: rig
 rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules. GATEWAYS="traefik": that too

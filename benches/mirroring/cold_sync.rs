@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) to_first_write_ms: f64,
     /// From the start until the last one was answered.
     pub(crate) total_ms: f64,
+    /// Writes that the API server had at work, on average from the first to the last.
+    pub(crate) at_work: f64,
     /// Time on a core, of the writing process.
     pub(crate) cpu_ms: u64,
     /// Writes of mirrors and their slices.
@@ -99,12 +101,16 @@ impl Begun {
         for other in &others {
             *other_writes.entry(resource(other)).or_default() += 1;
         }
-        let (to_first_write_ms, _) = self.until(&mirrors, "requestReceivedTimestamp")?;
-        let (_, total_ms) = self.until(&mirrors, "stageTimestamp")?;
+        let (received, answered) =
+            (self.times(&mirrors, "requestReceivedTimestamp")?, self.times(&mirrors, "stageTimestamp")?);
+        let to_first_write_ms = received.first().copied().unwrap_or_default();
+        let total_ms = answered.last().copied().unwrap_or_default();
+        let work: f64 = answered.iter().sum::<f64>() - received.iter().sum::<f64>();
         let run = Run {
             load: self.load,
             to_first_write_ms,
             total_ms,
+            at_work: work / (total_ms - to_first_write_ms),
             cpu_ms: cpu,
             mirror_writes: mirrors.len(),
             other_writes,
@@ -113,14 +119,15 @@ impl Begun {
         Ok(Done { run, mirrors: importer.mirrors(many).await? })
     }
 
-    /// How long after the start a time stands in the first of these, and in the last.
-    fn until(&self, writes: &[Value], time: &str) -> anyhow::Result<(f64, f64)> {
+    /// A time of each write, in milliseconds since the start and in that order.
+    fn times(&self, writes: &[Value], time: &str) -> anyhow::Result<Vec<f64>> {
         let after = |write: &Value| {
             let text = write[time].as_str().with_context(|| format!("no {time} in the audit log"))?;
             Ok(text.parse::<Timestamp>()?.duration_since(self.start).as_secs_f64() * 1e3)
         };
-        let times: Vec<f64> = writes.iter().map(after).collect::<anyhow::Result<_>>()?;
-        Ok((times.iter().copied().fold(f64::MAX, f64::min), times.iter().copied().fold(0.0, f64::max)))
+        let mut times: Vec<f64> = writes.iter().map(after).collect::<anyhow::Result<_>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(times)
     }
 }
 

@@ -85,6 +85,7 @@ async fn measure(args: Args) -> anyhow::Result<()> {
         let bare = cold_sync::by_loop(&importer, &args.importer, &last).await?;
         let controlled = cold_sync::by_controller(&importer, &program, services).await?;
         mirrors::same(&bare.mirrors, &last)?;
+        mirrors::same(&controlled.mirrors, &last)?;
         last = controlled.mirrors;
         rounds.push(Round { bare: bare.run, controller: controlled.run });
     }

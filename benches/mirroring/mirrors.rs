@@ -77,7 +77,7 @@ pub(crate) fn same(ones: &[Mirror], others: &[Mirror]) -> anyhow::Result<()> {
     }
     for (one, other) in ones.iter().flat_map(Mirror::lasting).zip(others.iter().flat_map(Mirror::lasting)) {
         if one != other {
-            bail!("the loop did not write what the controller wrote, but\n{one}\ninstead of\n{other}");
+            bail!("two cold syncs did not write the same, but\n{one}\nand\n{other}");
         }
     }
     Ok(())

@@ -115,8 +115,17 @@ impl<'a> Report<'a> {
     }
 
     fn cold_syncs(&self) -> String {
-        let header =
-            ["COLD SYNC", "FIRST WRITE", "LAST ANSWER", "CPU", "MEMORY", "LOAD BEFORE", "WRITES", "OTHER WRITES"];
+        let header = [
+            "COLD SYNC",
+            "FIRST WRITE",
+            "LAST ANSWER",
+            "AT WORK",
+            "CPU",
+            "MEMORY",
+            "LOAD BEFORE",
+            "WRITES",
+            "OTHER WRITES",
+        ];
         let row = |who: String, run: &Run| {
             let others: Vec<String> = run.other_writes.iter().map(|(of, many)| format!("{many} {of}")).collect();
             let memory = run.memory.map(|memory| mib(memory.resident_kib));
@@ -124,6 +133,7 @@ impl<'a> Report<'a> {
                 who,
                 ms(run.to_first_write_ms),
                 ms(run.total_ms),
+                format!("{:.1}", run.at_work),
                 format!("{} ms", run.cpu_ms),
                 memory.unwrap_or_default(),
                 run.load.clone(),

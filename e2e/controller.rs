@@ -22,8 +22,11 @@ pub(crate) async fn stop(west: &Client) {
     deployments(west).patch("heliostat", json!({"spec": {"replicas": 0}})).await;
     let pods = Objects::pods(west, HOME);
     wait("the controller is stopped", START, || async {
-        let left = pods.all().await;
-        if left.is_empty() { Ok(()) } else { Err(left.into_keys().collect::<Vec<_>>()) }
+        // Gateways of its own are there, too.
+        let is_controller = |pod: &Value| pod["metadata"]["labels"]["app.kubernetes.io/name"] == "heliostat";
+        let left: Vec<String> =
+            pods.all().await.into_iter().filter(|(_, pod)| is_controller(pod)).map(|(name, _)| name).collect();
+        if left.is_empty() { Ok(()) } else { Err(left) }
     })
     .await;
 }

@@ -253,6 +253,8 @@ impl<'a> View<'a> {
         let origin = link.remote.services.get(&winner.origin)?;
         let policy = self.policy(winner)?;
         let addresses = world.address_policy(link.checked.as_ref().ok()?);
+        let endpoints = || world.slices_of(key).flat_map(|(_, slice)| &slice.body.endpoints);
+        let withdrawn = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
         let question = Question {
             link: &winner.link,
             remote: &link.remote,
@@ -267,8 +269,8 @@ impl<'a> View<'a> {
             max_endpoints: usize::try_from(link.object.spec.limits.endpoints_per_service).unwrap_or(usize::MAX),
             bindings: &world.bindings,
             hosts: &world.hosts,
-            down: self.reach.down(&winner.link),
-            incumbents: world.slices_of(key).flat_map(|(_, s)| s.body.endpoints.iter().map(|e| e.address)).collect(),
+            down: self.reach.down(&winner.link, &withdrawn),
+            incumbents: endpoints().map(|e| e.address).collect(),
             now: self.now,
         };
         let route = way::route(&question);

@@ -249,6 +249,8 @@ proptest! {
             }
         }
         sim.settle();
+        // The prober says after a restart what it said before.
+        exporter.verdicts.keys().for_each(|target| exporter.probe(&mut sim, target));
         let mut fresh = start();
         exporter.foreign.iter().for_each(|name| fresh.foreign_service(name));
         fresh.set_policy(policy_of(exporter.policy));

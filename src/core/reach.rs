@@ -321,14 +321,15 @@ impl Reach {
         self.verdicts.get(target).is_some_and(is_worse)
     }
 
-    /// All such addresses of a link, with their bindings. Where nothing has been said yet of one that an
-    /// earlier process called unreachable, it is as it is now: one of those that are `withdrawn`, or not.
-    pub fn down<'a>(&'a self, link: &'a str, withdrawn: &BTreeSet<IpAddr>) -> BTreeSet<(&'a str, IpAddr)> {
-        let said = of_link(&self.verdicts, link).filter(|(_, verdict)| is_worse(verdict));
-        let before = of_link(&self.before, link)
-            .filter(|(target, reachable)| !**reachable && withdrawn.contains(&target.address));
-        let all = said.map(|(target, _)| target).chain(before.map(|(target, _)| target));
-        all.map(|target| (target.binding.as_str(), target.address)).collect()
+    /// All such addresses of a link, with their bindings.
+    pub fn down<'a>(&'a self, link: &'a str) -> BTreeSet<(&'a str, IpAddr)> {
+        of_link(&self.verdicts, link).filter(|(_, verdict)| is_worse(verdict)).map(|(target, _)| at(target)).collect()
+    }
+
+    /// The addresses of a link that an earlier process called unreachable and of which nothing has been
+    /// said yet.
+    pub fn doubted<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a str, IpAddr)> {
+        of_link(&self.before, link).filter(|(_, reachable)| !**reachable).map(|(target, _)| at(target))
     }
 
     /// Nothing answers anywhere: it is the prober that is cut off, or all is down at once.
@@ -336,6 +337,10 @@ impl Reach {
         let reachable = |target| self.verdicts.get(target).is_none_or(|verdict| *verdict == Verdict::Reachable);
         self.verdicts.values().any(|verdict| matches!(verdict, Verdict::Silent(_))) && !self.asked.keys().any(reachable)
     }
+}
+
+fn at(target: &Target) -> (&str, IpAddr) {
+    (target.binding.as_str(), target.address)
 }
 
 /// There is a better address.

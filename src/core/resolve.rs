@@ -1,7 +1,10 @@
 //! What should become of one mirror: who may have the name, what it should look like, and the
 //! next write towards it. Reads the world, changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 
@@ -254,7 +257,7 @@ impl<'a> View<'a> {
         let policy = self.policy(winner)?;
         let addresses = world.address_policy(link.checked.as_ref().ok()?);
         let endpoints = || world.slices_of(key).flat_map(|(_, slice)| &slice.body.endpoints);
-        let withdrawn = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
+        let withdrawn: BTreeSet<IpAddr> = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
         let question = Question {
             link: &winner.link,
             remote: &link.remote,
@@ -269,7 +272,8 @@ impl<'a> View<'a> {
             max_endpoints: usize::try_from(link.object.spec.limits.endpoints_per_service).unwrap_or(usize::MAX),
             bindings: &world.bindings,
             hosts: &world.hosts,
-            down: self.reach.down(&winner.link, &withdrawn),
+            down: self.reach.down(&winner.link),
+            withdrawn: self.reach.doubted(&winner.link).filter(|(_, address)| withdrawn.contains(address)).collect(),
             incumbents: endpoints().map(|e| e.address).collect(),
             now: self.now,
         };

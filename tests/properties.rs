@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => name.clone().prop_map(Step::Gone),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, r)| Step::Pods(n, r)),
         2 => (name.clone(), any::<bool>()).prop_map(|(n, g)| Step::Gateway(n, g)),
-        2 => (0..GATEWAY.len(), 0..3usize).prop_map(|(a, v)| Step::Probed(a, v)),
+        2 => (0..GATEWAY.len(), 0..4usize).prop_map(|(a, v)| Step::Probed(a, v)),
         1 => name.clone().prop_map(Step::Foreign),
         1 => name.clone().prop_map(Step::DeleteMirror),
         1 => name.prop_map(Step::EditMirror),
@@ -111,7 +111,8 @@ fn probed(sim: &Sim) -> Vec<Target> {
 }
 
 fn verdict_of(index: usize) -> Verdict {
-    [Verdict::Reachable, Verdict::Unreachable("refused".into()), Verdict::Silent("nothing".into())][index].clone()
+    let unreachable = |others_answer| Verdict::Unreachable { why: "refused".into(), others_answer };
+    [Verdict::Reachable, unreachable(true), unreachable(false), Verdict::Silent("nothing".into())][index].clone()
 }
 
 fn start() -> Sim {
@@ -248,6 +249,8 @@ proptest! {
             }
         }
         sim.settle();
+        // The prober says after a restart what it said before.
+        exporter.verdicts.keys().for_each(|target| exporter.probe(&mut sim, target));
         let mut fresh = start();
         exporter.foreign.iter().for_each(|name| fresh.foreign_service(name));
         fresh.set_policy(policy_of(exporter.policy));

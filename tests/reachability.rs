@@ -37,7 +37,12 @@ fn content(port: u16, host: Option<&str>) -> ProbeTask {
 }
 
 fn down() -> Verdict {
-    Verdict::Unreachable("port 20001: the connection is refused".into())
+    Verdict::Unreachable { why: "port 20001: the connection is refused".into(), others_answer: true }
+}
+
+/// It does not answer, and neither do others of its binding.
+fn failing() -> Verdict {
+    Verdict::Unreachable { why: "port 20001: the connection is refused".into(), others_answer: false }
 }
 
 fn silent() -> Verdict {
@@ -337,6 +342,41 @@ fn g18_an_address_that_is_down_leaves_the_mirrors_that_have_another_one() {
     sim.writes();
     sim.probed("public", TWO, Verdict::Reachable);
     assert_eq!(sim.writes(), []);
+}
+
+#[test]
+fn addresses_that_fail_together_stay() {
+    let mut sim = with_two();
+    sim.writes();
+    sim.probed("public", ONE, failing());
+    assert!(is(sim.reachable(), "False", "Unreachable").contains(ONE), "that is said");
+    sim.probed("public", TWO, failing());
+    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (BOTH.map(str::to_owned).into(), vec![]));
+    let told = is(sim.reachable(), "False", "Unreachable");
+    assert!(told.contains(ONE) && told.contains(TWO), "{told}");
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 false"]);
+    sim.restart();
+    sim.statuses();
+    sim.connect("east");
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    assert_eq!(sim.statuses(), 0, "a restart holds still");
+    sim.probed("public", ONE, failing());
+    // One answers again, and then the other one is seen not to.
+    sim.probed("public", TWO, Verdict::Reachable);
+    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (BOTH.map(str::to_owned).into(), vec![]));
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    // What is withdrawn stays so while the other one fails, also over a restart.
+    sim.writes();
+    sim.probed("public", TWO, failing());
+    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
+    sim.restart();
+    sim.statuses();
+    sim.connect("east");
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    assert_eq!(sim.statuses(), 0);
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! Probes gateway addresses: one task an address, each in a rhythm of its own, so that a slow or dead
 //! one delays no other. Says when its opinion of an address has changed, and decides nothing.
 //!
-//! As many failures in a row as the link says are too many; one success is enough. But where there is
-//! no answer at all, that alone does not tell a dead gateway from a prober that is cut off. So such an
-//! address is only called unreachable when something else answered between failures: within the last two
-//! periods, in which every other address of the same period is asked at least once.
+//! As many failures in a row as the link says are too many; one success is enough. But failures alone do
+//! not tell what has failed: the gateway, whoever is to answer behind it, or the prober's own network. So
+//! it is asked who else answered between failures, within the last two periods, in which every other
+//! address of the same period is asked at least once:
+//!
+//! - another address of the same binding: this one is unreachable, and there is a better one;
+//! - anything else, or this one accepts a connection at least: it is unreachable;
+//! - nothing at all: it is silent, and so may be the prober.
 
 mod ask;
 
 use std::{
-    collections::BTreeMap,
-    mem::discriminant,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use self::ask::{Answer, Dial, Tcp};
 use crate::core::{
     io::Input,
-    reach::{ProbeTask, Target, Verdict},
+    reach::{Ask, ProbeTask, Target, Verdict},
 };
 
 /// By how much a period is shorter or longer, so that probes of many links spread out.
@@ -36,28 +39,56 @@ pub async fn run(
     out: mpsc::Sender<Input>,
     shutdown: CancellationToken,
 ) {
-    let prober = Prober { dial: Arc::new(Tcp), out, signs: Signs::default(), running: BTreeMap::new() };
+    let prober = Prober { dial: Arc::new(Tcp), out, seen: Seen::default(), running: BTreeMap::new() };
     shutdown.run_until_cancelled(prober.keep(wanted)).await;
 }
 
-/// When anything last answered at all, wherever.
+/// When something last answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Signs {
+    /// At all, wherever.
+    any: Option<Instant>,
+    /// As it should, at an address of one binding that is asked the same.
+    of_group: Option<Instant>,
+}
+
+/// Addresses that stand for one another: link, binding, and whether they are asked for content.
+type Group = (String, String, bool);
+
+/// What all watchers have seen.
 #[derive(Clone, Default)]
-struct Signs(Arc<Mutex<Option<Instant>>>);
+struct Seen(Arc<Mutex<(Option<Instant>, BTreeMap<Group, Instant>)>>);
 
-impl Signs {
-    fn last(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Seen {
+    fn signs(&self, group: &Group) -> Signs {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Signs { any: seen.0, of_group: seen.1.get(group).copied() }
     }
 
-    fn give(&self, at: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    fn note(&self, group: &Group, answer: &Answer, at: Instant) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(answer, Answer::Silent(_)) {
+            seen.0 = Some(at);
+        }
+        if *answer == Answer::Good {
+            seen.1.insert(group.clone(), at);
+        }
     }
+
+    fn forget_others(&self, groups: &BTreeSet<Group>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.1.retain(|group, _| groups.contains(group));
+    }
+}
+
+fn group_of(target: &Target, task: &ProbeTask) -> Group {
+    (target.link.clone(), target.binding.clone(), matches!(task.ask, Ask::ClusterUid { .. }))
 }
 
 struct Prober {
     dial: Arc<dyn Dial>,
     out: mpsc::Sender<Input>,
-    signs: Signs,
+    seen: Seen,
     /// Dropped, a task ends.
     running: BTreeMap<Target, (ProbeTask, AbortOnDropHandle<()>)>,
 }
@@ -74,6 +105,7 @@ impl Prober {
     }
 
     fn set(&mut self, mut tasks: BTreeMap<Target, ProbeTask>) {
+        self.seen.forget_others(&tasks.iter().map(|(target, task)| group_of(target, task)).collect());
         self.running.retain(|target, (task, _)| match tasks.remove(target) {
             Some(wanted) if wanted == *task => true,
             Some(wanted) => {
@@ -86,7 +118,7 @@ impl Prober {
             let watcher = Watcher {
                 dial: Arc::clone(&self.dial),
                 out: self.out.clone(),
-                signs: self.signs.clone(),
+                seen: self.seen.clone(),
                 target: target.clone(),
                 task: task.clone(),
             };
@@ -99,7 +131,7 @@ impl Prober {
 struct Watcher {
     dial: Arc<dyn Dial>,
     out: mpsc::Sender<Input>,
-    signs: Signs,
+    seen: Seen,
     target: Target,
     task: ProbeTask,
 }
@@ -107,15 +139,14 @@ struct Watcher {
 impl Watcher {
     async fn watch(self) {
         let mut opinion = Opinion::new(self.task.terms.failure_threshold);
+        let group = group_of(&self.target, &self.task);
         sleep(self.task.terms.period.mul_f64(JITTER * fastrand::f64())).await;
         loop {
-            let (began, sign) = (Instant::now(), self.signs.last());
+            let (began, signs) = (Instant::now(), self.seen.signs(&group));
             let answer = ask::ask(self.dial.as_ref(), self.target.address, &self.task).await;
             let ended = Instant::now();
-            if !matches!(answer, Answer::Silent(_)) {
-                self.signs.give(ended);
-            }
-            if let Some(verdict) = opinion.take(answer, sign, ended) {
+            self.seen.note(&group, &answer, ended);
+            if let Some(verdict) = opinion.take(answer, signs, ended) {
                 let target = self.target.clone();
                 // The engine only stops listening at shutdown.
                 let _ = self.out.send(Input::Probed { target, verdict }).await;
@@ -143,16 +174,22 @@ impl Opinion {
         Self { threshold, failures: 0, last: [None, None], told: None }
     }
 
-    /// Takes what came of a probe that ended now. `sign`: when, before it began, anything answered
-    /// last. Gives the verdict if it is another one.
-    fn take(&mut self, answer: Answer, sign: Option<Instant>, now: Instant) -> Option<Verdict> {
-        let was_unreachable = matches!(self.told, Some(Verdict::Unreachable(_)));
+    /// Takes what came of a probe that ended now. `signs`: what had been seen before it began. Gives the
+    /// verdict if it is another one.
+    fn take(&mut self, answer: Answer, signs: Signs, now: Instant) -> Option<Verdict> {
         let failing_since = self.last.iter().flatten().next();
-        let others_answer = matches!((sign, failing_since), (Some(sign), Some(since)) if sign > *since);
+        let meanwhile =
+            |sign: Option<Instant>| matches!((sign, failing_since), (Some(sign), Some(since)) if sign > *since);
+        // What has been seen once holds until it answers.
+        let (mut others_answer, mut unreachable) = (meanwhile(signs.of_group), meanwhile(signs.any));
+        if let Some(Verdict::Unreachable { others_answer: before, .. }) = &self.told {
+            others_answer |= before;
+            unreachable = true;
+        }
         let verdict = match answer {
             Answer::Good => Verdict::Reachable,
-            Answer::Wrong(why) => Verdict::Unreachable(why),
-            Answer::Silent(why) if was_unreachable || others_answer => Verdict::Unreachable(why),
+            Answer::Wrong(why) => Verdict::Unreachable { why, others_answer },
+            Answer::Silent(why) if unreachable => Verdict::Unreachable { why, others_answer },
             Answer::Silent(why) => Verdict::Silent(why),
         };
         if verdict == Verdict::Reachable {
@@ -161,12 +198,21 @@ impl Opinion {
             (self.failures, self.last) = (self.failures.saturating_add(1), [self.last[1], Some(now)]);
         }
         let enough = verdict == Verdict::Reachable || self.failures >= self.threshold;
-        let same = self.told.as_ref().is_some_and(|told| discriminant(told) == discriminant(&verdict));
+        let same = self.told.as_ref().is_some_and(|told| kind(told) == kind(&verdict));
         if !enough || same {
             return None;
         }
         self.told = Some(verdict.clone());
         Some(verdict)
+    }
+}
+
+/// What of a verdict is news; another reason for the same is none.
+const fn kind(verdict: &Verdict) -> (u8, bool) {
+    match verdict {
+        Verdict::Reachable => (0, true),
+        Verdict::Unreachable { others_answer, .. } => (1, *others_answer),
+        Verdict::Silent(_) => (2, false),
     }
 }
 

@@ -113,13 +113,17 @@ impl Engine {
 
     /// The prober's word on an address.
     pub(super) fn on_probed(&mut self, target: &Target, verdict: Verdict) {
-        let was_down = self.reach.is_down(target);
+        let (was, was_down) = (self.reach.known(target).reachable(), self.reach.is_down(target));
+        let before = matches!(self.reach.known(target), Known::Before(false));
         if !self.reach.hear(target, verdict) {
             return;
         }
-        if self.reach.is_down(target) != was_down {
+        if before || self.reach.is_down(target) != was_down {
             let mirrors: Vec<Key> = self.reach.fed_by(target).cloned().collect();
             mirrors.into_iter().for_each(|mirror| self.touch(mirror));
+        }
+        let is = self.reach.known(target).reachable();
+        if is != was && (is, was) != (Some(true), None) {
             self.tell_reachable(target);
         }
         // One word may show of all others whether it is the prober that is cut off.
@@ -130,8 +134,10 @@ impl Engine {
         let Some(link) = self.world.links.get(&target.link) else { return };
         let what = format!("gateway address {} of binding {}", target.address, target.binding);
         let (reason, note) = match self.reach.known(target) {
-            Known::Said(Verdict::Unreachable(why)) => (Reason::Unreachable, format!("{what}: {why}")),
-            _ => (Reason::Reachable, format!("{what} answers again")),
+            Known::Said(Verdict::Unreachable { why, .. }) => (Reason::Unreachable, format!("{what}: {why}")),
+            Known::Said(Verdict::Reachable) => (Reason::Reachable, format!("{what} answers again")),
+            // Of what nobody knows nothing is told.
+            _ => return,
         };
         let about = About::Link(target.link.clone(), link.uid().to_owned());
         let warning = reason == Reason::Unreachable;

@@ -3,9 +3,9 @@
 //! users by the statuses.
 //!
 //! A verdict never chooses a way and never takes the last address of a mirror away: it only marks
-//! an address not ready where another one carries the same. An address of which nothing has been
-//! said in this process is as the link's status says of an earlier one, so that a restart changes
-//! nothing before it knows better.
+//! an address not ready where another one carries the same, and has been seen to answer while this
+//! one did not. An address of which nothing has been said in this process is as an earlier one left
+//! it, so that a restart changes nothing before it knows better.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,7 +78,13 @@ pub enum Verdict {
     /// It answers as it should.
     Reachable,
     /// It does not, as often as is too often, while the prober itself is seen to reach something.
-    Unreachable(String),
+    Unreachable {
+        /// Why.
+        why: String,
+        /// Another address of its binding answered between its failures. Else it is not this address
+        /// alone, and there is none that would be better.
+        others_answer: bool,
+    },
     /// There is no answer at all, as often as is too often; but neither was there one from any other
     /// address of any link meanwhile, so it may be the prober that is cut off.
     Silent(String),
@@ -103,7 +109,7 @@ impl Known<'_> {
         match self {
             Self::Before(reachable) => Some(reachable),
             Self::Said(Verdict::Reachable) => Some(true),
-            Self::Said(Verdict::Unreachable(_)) => Some(false),
+            Self::Said(Verdict::Unreachable { .. }) => Some(false),
             Self::Unprobed | Self::Nothing | Self::Said(Verdict::Silent(_)) => None,
         }
     }
@@ -239,14 +245,14 @@ impl Reach {
     }
 
     /// What is to be done for a link from now on. If that is something else than before, gives those
-    /// that were down and of which nothing is known any more, as they are not to be looked at.
+    /// that may have been withdrawn and of which nothing is known any more, as they are not to be looked at.
     pub fn ask(&mut self, link: &str, tasks: BTreeMap<Target, ProbeTask>) -> Option<Vec<Target>> {
         if of_link(&self.asked, link).eq(&tasks) {
             return None;
         }
         let old = of_link(&self.asked, link).map(|(target, _)| target);
         let gone: Vec<Target> = old.filter(|target| !tasks.contains_key(*target)).cloned().collect();
-        let down = gone.iter().filter(|target| self.is_down(target)).cloned().collect();
+        let down = gone.iter().filter(|t| self.is_down(t) || self.before.get(*t) == Some(&false)).cloned().collect();
         for target in &gone {
             self.asked.remove(target);
             self.verdicts.remove(target);
@@ -310,17 +316,20 @@ impl Reach {
         }
     }
 
-    /// Whether an address is not to be used where there is another one.
+    /// Whether an address is not to be used where there is another one, as far as has been said.
     pub fn is_down(&self, target: &Target) -> bool {
-        self.known(target).reachable() == Some(false)
+        self.verdicts.get(target).is_some_and(is_worse)
     }
 
     /// All such addresses of a link, with their bindings.
     pub fn down<'a>(&'a self, link: &'a str) -> BTreeSet<(&'a str, IpAddr)> {
-        let said = of_link(&self.verdicts, link).filter(|(_, verdict)| matches!(verdict, Verdict::Unreachable(_)));
-        let before = of_link(&self.before, link).filter(|(_, reachable)| !**reachable);
-        let all = said.map(|(target, _)| target).chain(before.map(|(target, _)| target));
-        all.map(|target| (target.binding.as_str(), target.address)).collect()
+        of_link(&self.verdicts, link).filter(|(_, verdict)| is_worse(verdict)).map(|(target, _)| at(target)).collect()
+    }
+
+    /// The addresses of a link that an earlier process called unreachable and of which nothing has been
+    /// said yet.
+    pub fn doubted<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a str, IpAddr)> {
+        of_link(&self.before, link).filter(|(_, reachable)| !**reachable).map(|(target, _)| at(target))
     }
 
     /// Nothing answers anywhere: it is the prober that is cut off, or all is down at once.
@@ -328,6 +337,15 @@ impl Reach {
         let reachable = |target| self.verdicts.get(target).is_none_or(|verdict| *verdict == Verdict::Reachable);
         self.verdicts.values().any(|verdict| matches!(verdict, Verdict::Silent(_))) && !self.asked.keys().any(reachable)
     }
+}
+
+fn at(target: &Target) -> (&str, IpAddr) {
+    (target.binding.as_str(), target.address)
+}
+
+/// There is a better address.
+const fn is_worse(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Unreachable { others_answer: true, .. })
 }
 
 /// What a map says of a link's addresses.

@@ -1,7 +1,10 @@
 //! What should become of one mirror: who may have the name, what it should look like, and the
 //! next write towards it. Reads the world, changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 
@@ -253,6 +256,8 @@ impl<'a> View<'a> {
         let origin = link.remote.services.get(&winner.origin)?;
         let policy = self.policy(winner)?;
         let addresses = world.address_policy(link.checked.as_ref().ok()?);
+        let endpoints = || world.slices_of(key).flat_map(|(_, slice)| &slice.body.endpoints);
+        let withdrawn: BTreeSet<IpAddr> = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
         let question = Question {
             link: &winner.link,
             remote: &link.remote,
@@ -268,7 +273,8 @@ impl<'a> View<'a> {
             bindings: &world.bindings,
             hosts: &world.hosts,
             down: self.reach.down(&winner.link),
-            incumbents: world.slices_of(key).flat_map(|(_, s)| s.body.endpoints.iter().map(|e| e.address)).collect(),
+            withdrawn: self.reach.doubted(&winner.link).filter(|(_, address)| withdrawn.contains(address)).collect(),
+            incumbents: endpoints().map(|e| e.address).collect(),
             now: self.now,
         };
         let route = way::route(&question);

@@ -135,7 +135,7 @@ impl Rig {
         let (wanted, list) = watch::channel(BTreeMap::new());
         let (out, inputs) = mpsc::channel(64);
         let dial: Arc<dyn Dial> = Arc::new(network.clone());
-        let prober = Prober { dial, out, signs: Signs::default(), running: BTreeMap::new() };
+        let prober = Prober { dial, out, seen: Seen::default(), running: BTreeMap::new() };
         tokio::spawn(prober.keep(list));
         Self { network, wanted, inputs }
     }
@@ -144,7 +144,8 @@ impl Rig {
         self.wanted.send_replace(tasks.iter().map(|(address, task)| (target(address), task.clone())).collect());
     }
 
-    /// What is said within that many seconds: the address, and `up`, `down: …` or `silent: …`.
+    /// What is said within that many seconds: the address, and `up`, `down: …`, `failing: …` (others of
+    /// its binding do not answer either) or `silent: …`.
     async fn heard(&mut self, seconds: u64) -> Vec<(String, String)> {
         sleep(Duration::from_secs(seconds)).await;
         let mut heard = Vec::new();
@@ -152,7 +153,8 @@ impl Rig {
             let Input::Probed { target, verdict } = input else { panic!("{input:?}") };
             let verdict = match verdict {
                 Verdict::Reachable => "up".to_owned(),
-                Verdict::Unreachable(why) => format!("down: {why}"),
+                Verdict::Unreachable { why, others_answer: true } => format!("down: {why}"),
+                Verdict::Unreachable { why, others_answer: false } => format!("failing: {why}"),
                 Verdict::Silent(why) => format!("silent: {why}"),
             };
             heard.push((target.address.to_string(), verdict));
@@ -265,7 +267,10 @@ async fn g18_a_listener_with_nothing_behind_it_is_down_by_content_and_up_by_conn
         rig.probe(&[("10.0.0.1", content(20001, None))]);
         assert_eq!(rig.heard(12).await, [], "{why}");
         let heard = rig.heard(THREE).await;
-        assert!(heard.len() == 1 && heard[0].1.starts_with("down: ") && heard[0].1.ends_with(why), "{heard:?}: {why}");
+        assert!(
+            heard.len() == 1 && heard[0].1.starts_with("failing: ") && heard[0].1.ends_with(why),
+            "{heard:?}: {why}"
+        );
         assert_eq!(rig.network.dialled("10.0.0.2:20001"), [], "a redirect is not followed");
         rig.probe(&[("10.0.0.1", connection(20001))]);
         assert_eq!(rig.heard(3).await, [said("10.0.0.1", "up")], "{why}");
@@ -299,6 +304,35 @@ async fn when_nothing_answers_anywhere_nothing_is_called_unreachable() {
     let mut heard = rig.heard(1000).await;
     heard.sort();
     assert_eq!(heard, [said("10.0.0.1", silent), said("10.0.0.2", silent)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_that_fail_together_are_no_worse_than_one_another() {
+    let mut rig = Rig::start();
+    let other = Target { binding: "other".into(), ..target("10.0.0.3") };
+    let at = |address: &str| (target(address), content(20001, None));
+    rig.wanted.send_replace([at("10.0.0.1"), at("10.0.0.2"), (other, connection(443))].into());
+    rig.network.put("10.0.0.3:443", There::Closes);
+    rig.network.put("10.0.0.1:20001", uid(UID));
+    rig.network.put("10.0.0.2:20001", uid(UID));
+    rig.heard(15).await;
+    // Whoever is to answer behind both is away, or the way to both is cut, as that to others is not.
+    for (there, why) in [
+        (There::Closes, "it accepts the connection and gives no answer; is anything behind it?"),
+        (There::Nothing, "no connection within 2s"),
+    ] {
+        rig.network.put("10.0.0.1:20001", there.clone());
+        rig.network.put("10.0.0.2:20001", there);
+        let mut heard = rig.heard(100).await;
+        heard.sort();
+        let failing = format!("failing: port 20001: {why}");
+        assert_eq!(heard, [said("10.0.0.1", &failing), said("10.0.0.2", &failing)]);
+        rig.network.put("10.0.0.1:20001", uid(UID));
+        let down = format!("down: port 20001: {why}");
+        assert_eq!(rig.heard(60).await, [said("10.0.0.1", "up"), said("10.0.0.2", &down)]);
+        rig.network.put("10.0.0.2:20001", uid(UID));
+        assert_eq!(rig.heard(12).await, [said("10.0.0.2", "up")]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,7 +95,7 @@ fn verdict(probed: &BTreeMap<&Target, Known<'_>>, unprobed: usize) -> Option<Say
     let mut down = Vec::new();
     for (target, known) in probed {
         match known {
-            Known::Said(Verdict::Unreachable(why)) => down.push(named(target, why)),
+            Known::Said(Verdict::Unreachable { why, .. }) => down.push(named(target, why)),
             Known::Before(false) => return None,
             _ => {}
         }
@@ -117,7 +117,7 @@ fn verdict(probed: &BTreeMap<&Target, Known<'_>>, unprobed: usize) -> Option<Say
 
 fn cut_off(probed: &BTreeMap<&Target, Known<'_>>) -> Says {
     let why = |(target, known): (&&Target, &Known<'_>)| match known {
-        Known::Said(Verdict::Silent(why) | Verdict::Unreachable(why)) => Some(named(target, why)),
+        Known::Said(Verdict::Silent(why) | Verdict::Unreachable { why, .. }) => Some(named(target, why)),
         _ => None,
     };
     let whys: Vec<String> = probed.iter().filter_map(why).collect();

@@ -222,10 +222,11 @@ fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import)
 /// Marks addresses that do not answer not ready, as far as others carry the same: the last address of
 /// a port in a family stays as it is, as nothing is gained by withdrawing it.
 pub(super) fn withdraw(q: &Question<'_>, binding: &str, sources: &mut [Source]) {
-    if q.down.is_empty() {
+    if q.down.is_empty() && q.withdrawn.is_empty() {
         return;
     }
-    let is_down = |endpoint: &MirrorEndpoint| q.down.contains(&(binding, endpoint.address));
+    let is_withdrawn = |endpoint: &MirrorEndpoint| q.withdrawn.contains(&(binding, endpoint.address));
+    let is_down = |endpoint: &MirrorEndpoint| q.down.contains(&(binding, endpoint.address)) || is_withdrawn(endpoint);
     let mut carried: BTreeSet<(Family, String, Protocol)> = BTreeSet::new();
     for source in sources.iter() {
         for up in source.endpoints.iter().filter(|e| e.readiness.ready && !is_down(e)) {
@@ -237,7 +238,8 @@ pub(super) fn withdraw(q: &Question<'_>, binding: &str, sources: &mut [Source]) 
         let ports = &source.ports;
         for endpoint in source.endpoints.iter_mut().filter(|e| is_down(e)) {
             let family = Family::of(endpoint.address);
-            if ports.iter().all(|port| carried.contains(&(family, port.name.clone(), port.protocol))) {
+            let others_carry = || ports.iter().all(|p| carried.contains(&(family, p.name.clone(), p.protocol)));
+            if is_withdrawn(endpoint) || others_carry() {
                 endpoint.readiness = Readiness::all(false);
             }
         }

@@ -80,6 +80,8 @@ pub struct Question<'a> {
     pub hosts: &'a BTreeMap<String, Host>,
     /// Gateway addresses of the link that do not answer, with their bindings.
     pub down: BTreeSet<(&'a str, IpAddr)>,
+    /// Those that an earlier process has withdrawn, and of which nothing is known yet: they stay so.
+    pub withdrawn: BTreeSet<(&'a str, IpAddr)>,
     /// Addresses in use now, which a limit spares first.
     pub incumbents: BTreeSet<IpAddr>,
     /// The time.

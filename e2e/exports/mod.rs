@@ -107,6 +107,18 @@ impl Exports {
         .await
     }
 
+    /// Twenty calls in a row are answered, as soon as kube-proxy has taken over what the slices say.
+    async fn answers_each_time(&self, service: &str) {
+        let url = self.url(service);
+        wait(&format!("{}: twenty calls in a row are answered", self.case.name), START, || async {
+            for _ in 0..20 {
+                self.curl(&["--fail", &url]).await?;
+            }
+            Ok::<(), String>(())
+        })
+        .await;
+    }
+
     /// Waits until a UDP datagram to the mirror is answered from the other cluster.
     async fn answers_udp(&self, service: &str) {
         let client = Objects::pods(&self.case.west, &self.case.name).get("client").await.unwrap();

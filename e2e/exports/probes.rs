@@ -151,16 +151,12 @@ async fn g18_an_address_with_nothing_behind_it_leaves_the_mirror_that_has_anothe
     feeds(" not ready").await;
     let told = exports.gateways(("False", "Unreachable"), &[(gateway.clone(), true), (second.clone(), false)]).await;
     assert!(told.contains(&second) && told.contains("is anything behind it?"), "{told}");
-    for _ in 0..20 {
-        exports.curl(&["--fail", &exports.url("echo")]).await.unwrap();
-    }
+    exports.answers_each_time("echo").await;
 
     door.open.send_replace(true);
     feeds("").await;
     exports.gateways(("True", "Reachable"), &[(gateway.clone(), true), (second.clone(), true)]).await;
-    for _ in 0..20 {
-        exports.curl(&["--fail", &exports.url("echo")]).await.unwrap();
-    }
+    exports.answers_each_time("echo").await;
 }
 
 /// An exporter's controller that is away is no gateway that is; its restart writes nothing, and so does

@@ -55,9 +55,12 @@ struct Signs {
 /// Addresses that stand for one another: link, binding, and whether they are asked for content.
 type Group = (String, String, bool);
 
+/// When anything answered at all, and when each group did as it should.
+type Answered = (Option<Instant>, BTreeMap<Group, Instant>);
+
 /// What all watchers have seen.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<(Option<Instant>, BTreeMap<Group, Instant>)>>);
+struct Seen(Arc<Mutex<Answered>>);
 
 impl Seen {
     fn signs(&self, group: &Group) -> Signs {

@@ -10,7 +10,7 @@ use heliostat::{
     core::{
         envoy::{EnvoyPort, EnvoyRouting, EnvoyState},
         export::object::{self, LEASE, OWN_DEPLOYMENT, OWN_SERVICE, ObjectId, PUBLISHED_SLICE},
-        io::{ExportNews, Input},
+        io::{Change, ExportNews, Input},
         model::{Key, Origin, Readiness},
     },
     gateway,
@@ -551,4 +551,28 @@ fn g08_a_route_leaves_an_entry_point_that_somebody_else_takes() {
     assert_ne!(after["http"], before["http"]);
     assert_eq!(after["grpc"], before["grpc"], "nothing else moves");
     assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn an_object_that_goes_unseen_is_made_anew() {
+    let mut cluster = Cluster::own(json!({}));
+    cluster.start();
+    let id = ObjectId { kind: OWN_SERVICE, key: key("heliostat-system/heliostat-gateway-public") };
+    cluster.objects.remove(&id).unwrap();
+    cluster.export("films", &[("http", 80)]);
+    let films = cluster.services[&key("shop/films")].clone();
+    cluster.told();
+    cluster.feed(vec![Input::Export(ExportNews::Service(Change::Set(key("shop/films"), films)))]);
+    assert!(cluster.told().contains(&"create heliostat-system/heliostat-gateway-public".to_owned()));
+    assert!(cluster.published("films").is_some());
+}
+
+#[test]
+fn an_answer_that_a_deletion_has_overtaken_brings_nothing_back() {
+    let mut cluster = Cluster::own(json!({}));
+    cluster.goes_before_answer = Some(OWN_DEPLOYMENT);
+    cluster.start();
+    assert_eq!(cluster.of(OWN_DEPLOYMENT).len(), 1, "it was deleted once, and is there");
+    let made = cluster.told().into_iter().filter(|line| line == "create heliostat-system/heliostat-gateway-public");
+    assert_eq!(made.count(), 4, "Service, ConfigMap, and the Deployment twice");
 }

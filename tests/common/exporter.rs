@@ -109,6 +109,9 @@ pub struct Cluster {
     /// What Heliostat's own Envoys were told last, and whether they hear and answer.
     pub envoys: Option<EnvoyConfig>,
     pub connected: bool,
+    /// The first object of this kind that is made is deleted at once, and a watch says so before the
+    /// answer to its creation arrives.
+    pub goes_before_answer: Option<Kind>,
 }
 
 pub fn spec(export: Value) -> Value {
@@ -204,6 +207,7 @@ impl Cluster {
             dead: false,
             envoys: None,
             connected: true,
+            goes_before_answer: None,
         }
     }
 
@@ -418,6 +422,18 @@ impl Cluster {
         let object = self.objects.get(id).cloned();
         let news = news.unwrap_or_else(|| KindNews::Set(id.key.clone(), object.clone().unwrap()));
         let answer = object.map_or(Written::Deleted, |object| Written::Object(Box::new(object)));
+        if self.goes_before_answer == Some(id.kind) {
+            self.goes_before_answer = None;
+            self.objects.remove(id);
+            let gone = KindNews::Gone(id.key.clone());
+            return (
+                Ok(answer),
+                vec![
+                    Input::Export(ExportNews::Objects(id.kind, news)),
+                    Input::Export(ExportNews::Objects(id.kind, gone)),
+                ],
+            );
+        }
         let mut inputs = self.balanced(id);
         inputs.push(Input::Export(ExportNews::Objects(id.kind, news)));
         (Ok(answer), inputs)

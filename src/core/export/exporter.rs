@@ -62,6 +62,8 @@ pub struct Exporter {
     queue: VecDeque<ObjectWrite>,
     flights: BTreeMap<WriteId, (ObjectId, ObjectChange)>,
     busy: BTreeSet<ObjectId>,
+    /// Of those, objects that a watch has seen go meanwhile: the answer may be older than that.
+    overtaken: BTreeSet<ObjectId>,
     retries: BTreeMap<ObjectId, Retry>,
     failures: BTreeMap<ObjectId, Refusal>,
     written: BTreeMap<ObjectId, Timestamp>,
@@ -87,6 +89,7 @@ impl Exporter {
             queue: VecDeque::new(),
             flights: BTreeMap::new(),
             busy: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
             retries: BTreeMap::new(),
             failures: BTreeMap::new(),
             written: BTreeMap::new(),
@@ -101,6 +104,18 @@ impl Exporter {
             && *kind == LEASE
         {
             self.tried.clear();
+        }
+        match &news {
+            ExportNews::Objects(kind, KindNews::Gone(key)) => {
+                let id = ObjectId { kind: *kind, key: key.clone() };
+                if self.busy.contains(&id) {
+                    self.overtaken.insert(id);
+                }
+            }
+            ExportNews::Objects(kind, KindNews::Listed(..)) => {
+                self.overtaken.extend(self.busy.iter().filter(|id| id.kind == *kind).cloned());
+            }
+            _ => {}
         }
         self.dirty |= self.known.take(news);
     }
@@ -167,12 +182,14 @@ impl Exporter {
     pub fn written(&mut self, id: WriteId, result: &Result<Written, WriteError>, now: Timestamp) -> bool {
         let Some((object, change)) = self.flights.remove(&id) else { return false };
         self.busy.remove(&object);
+        let overtaken = self.overtaken.remove(&object);
         self.dirty = true;
         match result {
             Ok(answer) => {
                 self.retries.remove(&object);
                 self.failures.remove(&object);
                 match answer {
+                    Written::Object(_) if overtaken => {}
                     Written::Object(value) => {
                         self.written.insert(object.clone(), now);
                         let news = KindNews::Set(object.key.clone(), value.as_ref().clone());
@@ -194,6 +211,12 @@ impl Exporter {
         let taken = error.kind == WriteFailure::AlreadyExists && object.kind == LEASE;
         if taken && matches!(change, ObjectChange::Create(_)) {
             self.tried.insert(object.key);
+            return;
+        }
+        // What is not there any more is made anew, whatever a watch has not told yet.
+        if error.kind == WriteFailure::NotFound
+            && self.known.objects.take(object.kind, KindNews::Gone(object.key.clone()))
+        {
             return;
         }
         self.retries.entry(object.clone()).or_default().failed(&object.key, now, error.retry_after);

@@ -111,13 +111,9 @@ impl Both {
                 self.importer.lose("east");
             }
             Step::Meet => self.parted = false,
-            Step::Restart => {
-                self.importer.restart();
-                if self.parted {
-                    self.importer.lose("east");
-                }
-            }
-            Step::Part => {}
+            // While parted a new process does not know the lease: docs/concepts.md says so.
+            Step::Restart if !self.parted => self.importer.restart(),
+            Step::Part | Step::Restart => {}
             Step::Pass(minutes) => {
                 // In small steps, as both clocks run at once.
                 for _ in 0..*minutes {

@@ -281,7 +281,7 @@ async fn linkerds_destination_controller_finds_what_it_reads() {
     // By another way nothing of it is left.
     case.origin_slices().create(&published("books-gw", "books", "another", "203.0.113.10")).await;
     case.leads_to(mirror, &["203.0.113.10:20001 http", "203.0.113.10:20002 grpc"]).await;
-    carries(Value::Null).await;
+    carries(json!({"heliostat.dev/port-lease": "86400s"})).await;
     bindings.delete("mesh").await;
 }
 

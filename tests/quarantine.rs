@@ -111,9 +111,13 @@ impl Both {
                 self.importer.lose("east");
             }
             Step::Meet => self.parted = false,
-            // While parted a new process does not know the lease: docs/concepts.md says so.
-            Step::Restart if !self.parted => self.importer.restart(),
-            Step::Part | Step::Restart => {}
+            Step::Restart => {
+                self.importer.restart();
+                if self.parted {
+                    self.importer.lose("east");
+                }
+            }
+            Step::Part => {}
             Step::Pass(minutes) => {
                 // In small steps, as both clocks run at once.
                 for _ in 0..*minutes {
@@ -175,6 +179,27 @@ fn g07_a_port_changes_hands_and_no_importer_is_led_astray() {
     assert!(!is_ready(&both.importer.endpoints("shop/s0-east")[0]));
     both.take(&Step::Meet);
     assert!(is_ready(&both.importer.endpoints("shop/s5-east")[0]));
+}
+
+#[test]
+fn g07_an_importer_that_starts_while_the_exporter_is_away_lets_the_lease_run_out_too() {
+    let mut both = Both::new();
+    both.take(&Step::Export(0));
+    both.take(&Step::Part);
+    both.take(&Step::Pass(10));
+    both.take(&Step::Restart);
+    let writes = both.importer.log.len();
+    both.take(&Step::Pass(48));
+    assert!(is_ready(&both.importer.endpoints("shop/s0-east")[0]), "it was lost 58 minutes ago");
+    assert_eq!(both.importer.log.len(), writes, "and nothing is written");
+    both.take(&Step::Pass(3));
+    let stale = both.importer.endpoints("shop/s0-east");
+    assert!(!is_ready(&stale[0]), "{stale:?}");
+    let condition = both.importer.mirror("shop/s0-east").mirrored.clone().unwrap();
+    assert_eq!(condition.reason, "Stale");
+    both.take(&Step::Meet);
+    assert!(is_ready(&both.importer.endpoints("shop/s0-east")[0]));
+    assert_eq!(both.importer.mirror("shop/s0-east").mirrored, None);
 }
 
 proptest! {

@@ -102,7 +102,8 @@ pub const ROUTING_ANNOTATION: &str = "heliostat.dev/routing";
 /// Annotation on a published slice: the names the gateway answers to, comma-separated (Host, SNI).
 pub const HOSTNAMES_ANNOTATION: &str = "heliostat.dev/hostnames";
 /// Annotation on a published slice: for how long an unconfirmed port may be used (Port); a Go
-/// duration.
+/// duration. On the slices of a mirror that it feeds the same, in whole seconds: a controller that
+/// starts while the exporter is away must know it.
 pub const PORT_LEASE_ANNOTATION: &str = "heliostat.dev/port-lease";
 /// Linkerd's annotation on the Service of its multicluster gateway: that gateway's TLS identity.
 pub const LINKERD_GATEWAY_IDENTITY_ANNOTATION: &str = "mirror.linkerd.io/gateway-identity";

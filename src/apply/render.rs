@@ -309,6 +309,7 @@ fn slice_annotations(body: &SliceBody) -> Map<String, Value> {
     let linkerd = body.linkerd.as_deref();
     let annotations = [
         (names::TRIGGER_TIME_ANNOTATION, body.trigger_time.as_ref()),
+        (names::PORT_LEASE_ANNOTATION, body.port_lease.as_ref()),
         (names::LINKERD_IDENTITY_ANNOTATION, linkerd.and_then(|keys| keys.identity.as_ref())),
         (names::LINKERD_SERVICE_ANNOTATION, linkerd.and_then(|keys| keys.service.as_ref())),
     ];

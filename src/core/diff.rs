@@ -92,10 +92,11 @@ pub fn next<'a>(
 
 fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool {
     // Destructured, so that what is new of a body cannot be forgotten here.
-    let SliceBody { family, ports, endpoints, trigger_time: _, linkerd } = body;
+    let SliceBody { family, ports, endpoints, trigger_time: _, port_lease, linkerd } = body;
     let same = there.body.family == *family
         && there.body.ports == *ports
         && there.body.endpoints == *endpoints
+        && there.body.port_lease == *port_lease
         && there.body.linkerd == *linkerd;
     same && there.service_owners == [service_uid] && !there.other_owners && !there.alien_fields
 }

@@ -405,6 +405,11 @@ impl Engine {
             }
             let decision = self.view(None).decide(&target);
             self.depend(&target, &decision);
+            if let Some((link, due)) = &decision.lease_due
+                && let Some(link) = self.world.links.get_mut(link)
+            {
+                link.remote.leases_due.insert(*due);
+            }
             match decision.write {
                 Some(op) => self.launch(target, op, out),
                 None => {

@@ -246,10 +246,9 @@ impl Link {
 
     /// Whether a port lease has run out since this was asked last.
     pub fn lease_passed(&mut self, now: Timestamp) -> bool {
-        let later = self.remote.leases_due.split_off(&now);
-        let passed = !self.remote.leases_due.is_empty();
-        self.remote.leases_due = later;
-        passed
+        let before = self.remote.leases_due.len();
+        self.remote.leases_due.retain(|due| *due > now);
+        self.remote.leases_due.len() < before
     }
 
     /// The state of the remote is unknown from now on, unless it was before.

@@ -380,6 +380,10 @@ pub struct SliceBody {
     pub endpoints: Vec<MirrorEndpoint>,
     /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
     pub trigger_time: Option<String>,
+    /// For how long its ports may be used while the link does not confirm them, in whole seconds
+    /// (`3600s`); only by a gateway with routing Port. A controller that starts while the exporter is
+    /// away knows it from here.
+    pub port_lease: Option<String>,
     /// What Linkerd must know of the addresses; only by a gateway with routing Linkerd.
     pub linkerd: Option<Box<LinkerdKeys>>,
 }

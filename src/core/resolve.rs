@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     claim::{ClaimId, Claims, Outcome},
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::api::{
     Reason,
+    duration::parse_duration,
     link::LossAction,
     names::{LINK_UID_ANNOTATION, ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
     policy::Way,
@@ -61,6 +62,8 @@ pub struct Decision {
     pub gateways: BTreeMap<Target, Option<u16>>,
     /// It stays as it is before an answer that is on its way, for an origin of this link.
     pub waits: Option<String>,
+    /// When a port lease runs out that only the mirror itself tells of: (link, time).
+    pub lease_due: Option<(String, Timestamp)>,
     /// Why the ways that were preferred to the one taken, or all, are not available.
     pub unavailable: Vec<Refusal>,
 }
@@ -71,8 +74,10 @@ enum Holder<'a> {
     Claim(&'a ClaimId),
     /// Whoever has it: nothing is decided about it now.
     Held,
-    /// Held, and its endpoints are to be marked not ready.
-    NotReady(&'a Link),
+    /// Held, and its endpoints are to be marked not ready, for this.
+    NotReady(Refusal),
+    /// Held; until then its gateway's ports may be used unconfirmed.
+    Leased(Timestamp),
     /// Nobody.
     Nobody,
 }
@@ -113,8 +118,13 @@ impl<'a> View<'a> {
             Holder::Held => {
                 Decision { outcomes: self.losers(key, incumbent(link, state).as_ref()), ..Decision::default() }
             }
-            Holder::NotReady(link) => {
-                let write = diff::not_ready(key, observed, state, self.world.slices_of(key), &stale(link), self.now);
+            Holder::Leased(due) => Decision {
+                outcomes: self.losers(key, incumbent(link, state).as_ref()),
+                lease_due: Some((link.to_owned(), due)),
+                ..Decision::default()
+            },
+            Holder::NotReady(why) => {
+                let write = diff::not_ready(key, observed, state, self.world.slices_of(key), &why, self.now);
                 Decision { write, outcomes: self.losers(key, None), ..Decision::default() }
             }
             Holder::Nobody => Decision {
@@ -164,14 +174,28 @@ impl<'a> View<'a> {
         if !link.remote.listed && loss != Loss::Act(LossAction::Delete) {
             let origin = state.annotations.get(ORIGIN_ANNOTATION).and_then(|text| text.parse::<Key>().ok());
             if origin.is_some_and(|origin| self.could_claim(link_name, link, &origin, key)) {
-                return match loss {
-                    Loss::Act(LossAction::NotReady) => Holder::NotReady(link),
-                    _ => Holder::Held,
+                return match (loss, self.lease_end(key, link)) {
+                    (Loss::Act(LossAction::NotReady), _) => Holder::NotReady(stale(link)),
+                    (_, Some(end)) if end <= self.now => Holder::NotReady(unconfirmed(link_name)),
+                    (_, Some(end)) => Holder::Leased(end),
+                    (_, None) => Holder::Held,
                 };
             }
         }
         let kept = incumbent.and_then(|id| self.eligible(key).find(|other| **other == id));
         kept.or_else(|| self.best(key)).map_or(Holder::Nobody, Holder::Claim)
+    }
+
+    /// When the port lease of a mirror whose link has not been listed in this process runs out. The
+    /// shortest counts: a text that is no duration has been edited, and ends at once.
+    fn lease_end(&self, key: &Key, link: &Link) -> Option<Timestamp> {
+        let since = link.remote.unknown_since?;
+        let leases = self.world.slices_of(key).filter_map(|(_, slice)| slice.body.port_lease.as_deref());
+        let end = |text: &str| {
+            let lease = parse_duration(text).ok().and_then(|lease| SignedDuration::try_from(lease).ok());
+            since.saturating_add(lease.unwrap_or_default()).unwrap_or(Timestamp::MAX)
+        };
+        leases.map(end).min()
     }
 
     /// Whether some policy could want that mirror of an origin that cannot be seen now: as far as
@@ -298,6 +322,7 @@ impl<'a> View<'a> {
             gateways: gateways(&winner.link, &route),
             waits: desired.undecided.then(|| winner.link.clone()),
             hosts: route.hosts,
+            lease_due: None,
             unavailable: route.unavailable,
         };
         Some((decision, desired))
@@ -314,13 +339,7 @@ impl<'a> View<'a> {
         let unwell = match (&route.via, not_ready, route.stale) {
             (None, ..) => Some(no_route(&winner.origin, policy, &route.unavailable)),
             (Some(_), true, _) => Some(stale(link)),
-            (Some(_), false, true) => Some(Refusal::new(
-                Reason::Stale,
-                format!(
-                    "link {} has not confirmed the gateway's port for as long as its lease; the endpoints are not ready until it does",
-                    winner.link
-                ),
-            )),
+            (Some(_), false, true) => Some(unconfirmed(&winner.link)),
             _ => None,
         };
         let (labels, annotations) = Marks {
@@ -406,6 +425,15 @@ fn stale(link: &Link) -> Refusal {
         format!(
             "the state of link {name} has been unknown for longer than its spec.onLoss.after ({}); the endpoints are not ready until it is back",
             link.object.spec.on_loss.after
+        ),
+    )
+}
+
+fn unconfirmed(link: &str) -> Refusal {
+    Refusal::new(
+        Reason::Stale,
+        format!(
+            "link {link} has not confirmed the gateway's port for as long as its lease; the endpoints are not ready until it does"
         ),
     )
 }

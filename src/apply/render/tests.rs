@@ -44,6 +44,7 @@ fn mirror_slice() -> MirrorSlice {
                 endpoint("2001:db8::3", Readiness { ready: false, serving: true, terminating: true }, None),
             ],
             trigger_time: Some("2026-01-02T03:04:05Z".into()),
+            port_lease: None,
             linkerd: None,
         },
     }
@@ -259,6 +260,7 @@ fn a_slice_is_changed_whole_but_for_its_immutable_address_type() {
                 },
                 "annotations": {
                     "endpoints.kubernetes.io/last-change-trigger-time": null,
+                    "heliostat.dev/port-lease": null,
                     "mirror.linkerd.io/remote-gateway-identity": null,
                     "mirror.linkerd.io/remote-svc-fq-name": null,
                 },
@@ -291,11 +293,22 @@ fn a_slice_by_a_linkerd_gateway_says_whose_identity_and_which_service() {
     let endpoints = created["endpoints"].as_array().unwrap();
     assert!(endpoints.iter().all(|endpoint| endpoint.get("targetRef").is_none()), "{endpoints:?}");
     let mut patched = sent(&WriteOp::PatchSlice(key(), at(), mirror)).3["metadata"]["annotations"].take();
-    assert_eq!(
-        patched.as_object_mut().unwrap().remove("endpoints.kubernetes.io/last-change-trigger-time"),
-        Some(Value::Null)
-    );
+    for absent in ["endpoints.kubernetes.io/last-change-trigger-time", "heliostat.dev/port-lease"] {
+        assert_eq!(patched.as_object_mut().unwrap().remove(absent), Some(Value::Null));
+    }
     assert_eq!(patched, annotations);
+}
+
+#[test]
+fn a_slice_by_ports_of_a_gateway_says_for_how_long_they_may_be_used_unconfirmed() {
+    let mut mirror = mirror_slice();
+    mirror.body.trigger_time = None;
+    mirror.body.port_lease = Some("3600s".into());
+    let key = || Key::new("shop", "books-east-1a");
+    let created = sent(&WriteOp::CreateSlice(key(), mirror.clone())).3;
+    assert_eq!(created["metadata"]["annotations"], json!({"heliostat.dev/port-lease": "3600s"}));
+    let patched = sent(&WriteOp::PatchSlice(key(), at(), mirror)).3;
+    assert_eq!(patched["metadata"]["annotations"]["heliostat.dev/port-lease"], "3600s");
 }
 
 #[test]

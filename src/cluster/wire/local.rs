@@ -139,6 +139,7 @@ impl FromWire for LocalSlice {
                 ports,
                 endpoints,
                 trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(str::to_owned),
+                port_lease: meta["annotations"][names::PORT_LEASE_ANNOTATION].as_str().map(str::to_owned),
                 linkerd: linkerd_keys(&meta["annotations"]),
             },
             alien_type: family.is_none().then(|| kind.to_owned()),

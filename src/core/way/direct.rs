@@ -22,6 +22,7 @@ pub(super) fn offer(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
             ports: ports(q, slice),
             endpoints,
             trigger_time: slice.trigger_time.clone(),
+            port_lease: None,
             linkerd: None,
         });
     }

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Question, Source, Via, Yield, carried, endpoints, hostname, note_denied, origin_ready, resolved};
 use crate::{
@@ -75,7 +75,8 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
                 continue;
             }
         };
-        let stale = lease_ran_out(q, published);
+        let lease = port_lease(published);
+        let stale = lease.is_some_and(|lease| ran_out(lease, q.remote.unknown_since, q.now));
         out.stale |= stale;
         let mut found = Vec::new();
         for endpoint in &slice.endpoints {
@@ -84,7 +85,8 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
             found.extend(with_readiness(q, slice.address_type, address, readiness, &mut out));
         }
         let key = vec!["gateway".to_owned(), binding.to_owned(), (*name).to_owned()];
-        out.sources.push(Source { name: key, ports, endpoints: found, trigger_time: None, linkerd });
+        let port_lease = lease.map(|lease| format!("{}s", lease.as_secs()));
+        out.sources.push(Source { name: key, ports, endpoints: found, trigger_time: None, port_lease, linkerd });
     }
     match refused {
         Some(refusal) if out.sources.is_empty() => Err((refusal, out)),
@@ -169,16 +171,15 @@ fn no_tcp(q: &Question<'_>) -> Refusal {
     )
 }
 
-/// The port lease has run out without a confirmation by the link (design: section 4).
-fn lease_ran_out(q: &Question<'_>, published: &Published) -> bool {
-    let lease = published.port_lease.as_deref().and_then(|text| parse_duration(text).ok());
-    let lease = lease.and_then(|lease| SignedDuration::try_from(lease).ok());
-    match (lease, q.remote.unknown_since) {
-        (Some(lease), Some(since)) if published.routing == Routing::Port.as_str() => {
-            q.now.duration_since(since) >= lease
-        }
-        _ => false,
-    }
+/// For how long the ports of a published slice may be used unconfirmed (design: section 4).
+fn port_lease(published: &Published) -> Option<SignedDuration> {
+    let text = published.port_lease.as_deref().filter(|_| published.routing == Routing::Port.as_str())?;
+    SignedDuration::try_from(parse_duration(text).ok()?).ok()
+}
+
+/// Whether a lease has run out without a confirmation by the link.
+fn ran_out(lease: SignedDuration, unknown_since: Option<Timestamp>, now: Timestamp) -> bool {
+    unknown_since.is_some_and(|since| now.duration_since(since) >= lease)
 }
 
 fn published_ports(q: &Question<'_>, slice: &RemoteSlice, tcp_only: bool) -> Vec<SlicePort> {
@@ -214,6 +215,7 @@ fn by_import(q: &Question<'_>, binding: &str, routing: Routing, import: &Import)
         ports,
         endpoints: found,
         trigger_time: None,
+        port_lease: None,
         linkerd,
     });
     Ok(out)

@@ -131,6 +131,7 @@ struct Source {
     ports: Vec<SlicePort>,
     endpoints: Vec<MirrorEndpoint>,
     trigger_time: Option<String>,
+    port_lease: Option<String>,
     linkerd: Option<Box<LinkerdKeys>>,
 }
 
@@ -272,7 +273,7 @@ fn slices(
 
 /// The bodies of one source: by family and chunk.
 fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
-    let Source { name, ports, endpoints, trigger_time, linkerd } = source;
+    let Source { name, ports, endpoints, trigger_time, port_lease, linkerd } = source;
     if ports.is_empty() {
         return Vec::new();
     }
@@ -288,6 +289,7 @@ fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
                 ports: ports.clone(),
                 endpoints: chunk.to_vec(),
                 trigger_time: trigger_time.clone(),
+                port_lease: port_lease.clone(),
                 linkerd: linkerd.clone(),
             };
             out.push((key, body));

@@ -31,7 +31,7 @@ fn nothing(reason: Reason, message: String) -> (Refusal, Yield) {
 }
 
 fn source(ports: Vec<SlicePort>, endpoints: Vec<MirrorEndpoint>) -> Source {
-    Source { name: vec!["service".to_owned()], ports, endpoints, trigger_time: None, linkerd: None }
+    Source { name: vec!["service".to_owned()], ports, endpoints, trigger_time: None, port_lease: None, linkerd: None }
 }
 
 fn load_balancer(q: &Question<'_>) -> Yield {

@@ -189,12 +189,22 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
                     },
                 ],
                 trigger_time: Some("2026-01-02T03:04:05Z".into()),
+                port_lease: None,
                 linkerd: None,
             },
             alien_type: None,
             alien_fields: false,
         }
     );
+}
+
+#[test]
+fn m09_the_port_lease_on_a_slice_is_read_as_it_is() {
+    for text in ["3600s", "", "for ever"] {
+        let mut object = slice_object();
+        object["metadata"]["annotations"] = json!({"heliostat.dev/port-lease": text});
+        assert_eq!(slice(&object).body.port_lease.as_deref(), Some(text), "an edit must differ");
+    }
 }
 
 #[test]

@@ -131,12 +131,6 @@ impl Exporter {
         self.reports.get(binding)
     }
 
-    /// What is known.
-    #[must_use]
-    pub fn known(&self) -> &Known {
-        &self.known
-    }
-
     /// Hostnames of gateways to keep resolved.
     pub fn hosts(&self) -> impl Iterator<Item = &String> {
         self.hosts.iter()

@@ -192,8 +192,10 @@ fn former(
     let holder = holder(route);
     let mine = by_holder.get(&(route.protocol, holder.as_str())).map_or(&[][..], Vec::as_slice);
     let usable = |(port, claim): &&(u16, &PortClaim)| !claim.terminating && terms.supply.has(route.protocol, *port);
-    let held = mine.iter().filter(usable).find(|(_, c)| c.released.is_none() && c.binding == terms.binding);
-    if let Some((port, _)) = held {
+    // After a crash or an answer that came too late it may hold two: what is published stays.
+    let is_published = |port: u16| published.get(route) == Some(&port);
+    let held = mine.iter().filter(usable).filter(|(_, c)| c.released.is_none() && c.binding == terms.binding);
+    if let Some((port, _)) = held.min_by_key(|(port, _)| (!is_published(*port), *port)) {
         return Some((*port, Allocation::Has(*port)));
     }
     if let Some((port, _)) = mine.iter().filter(usable).find(|(_, c)| c.released.is_some()) {
@@ -389,6 +391,18 @@ mod tests {
         let all = cluster.allocate("public", &["a", "b"], &[("a", 20_123), ("b", 20_124)]);
         assert!(matches!(all[&route("a")], Allocation::Claim(20_123, _)));
         assert!(matches!(all[&route("b")], Allocation::Claim(20_124, _)));
+    }
+
+    #[test]
+    fn g14_of_two_ports_that_a_route_holds_the_published_one_stays() {
+        let mut cluster = Cluster::new(range(20_000, 20_009));
+        for port in [20_003, 20_007] {
+            let lease = lease(&cluster.terms("public"), &route("a"), port);
+            cluster.objects.take(LEASE, KindNews::Set(lease.id.key.clone(), Value::Object(lease.whole())));
+        }
+        let published = [("a", 20_007)];
+        assert_eq!(cluster.allocate("public", &["a"], &published)[&route("a")], Allocation::Has(20_007));
+        assert_eq!(cluster.allocate("public", &["a"], &[])[&route("a")], Allocation::Has(20_003));
     }
 
     #[test]

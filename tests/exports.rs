@@ -341,6 +341,18 @@ fn g18_what_answers_probes_goes_out_through_every_gateway_behind_which_it_can_be
     assert_eq!((failures.len(), failures[0].reason.as_str()), (1, "NamespaceNotAllowed"));
 }
 
+/// All objects, without what the API server numbers.
+fn essence(cluster: &Cluster) -> Vec<(ObjectId, Value)> {
+    let strip = |value: &Value| {
+        let mut value = value.clone();
+        for field in ["uid", "resourceVersion"] {
+            value["metadata"][field] = Value::Null;
+        }
+        value
+    };
+    cluster.objects.iter().map(|(id, value)| (id.clone(), strip(value))).collect()
+}
+
 #[test]
 fn l09_killed_after_any_write_it_ends_the_same_and_makes_nothing_twice() {
     let reference = {
@@ -348,16 +360,6 @@ fn l09_killed_after_any_write_it_ends_the_same_and_makes_nothing_twice() {
         cluster.export("films", &[("http", 80)]);
         cluster.start();
         cluster
-    };
-    let essence = |cluster: &Cluster| -> Vec<(ObjectId, Value)> {
-        let strip = |value: &Value| {
-            let mut value = value.clone();
-            for field in ["uid", "resourceVersion"] {
-                value["metadata"][field] = Value::Null;
-            }
-            value
-        };
-        cluster.objects.iter().map(|(id, value)| (id.clone(), strip(value))).collect()
     };
     // Three Leases, three routes, two slices.
     assert_eq!(reference.log.len(), 8, "{:?}", reference.log);
@@ -575,4 +577,26 @@ fn an_answer_that_a_deletion_has_overtaken_brings_nothing_back() {
     assert_eq!(cluster.of(OWN_DEPLOYMENT).len(), 1, "it was deleted once, and is there");
     let made = cluster.told().into_iter().filter(|line| line == "create heliostat-system/heliostat-gateway-public");
     assert_eq!(made.count(), 4, "Service, ConfigMap, and the Deployment twice");
+}
+
+#[test]
+fn l09_killed_after_any_write_our_own_gateway_ends_the_same_and_is_made_once() {
+    let cluster = |budget: usize| {
+        let mut cluster = Cluster::own(json!({}));
+        cluster.export("films", &[("http", 80)]);
+        cluster.budget = budget;
+        cluster.start();
+        cluster
+    };
+    let created = |cluster: &Cluster| cluster.log.iter().filter(|line| line.starts_with("create")).count();
+    let reference = cluster(usize::MAX);
+    // Three Leases, two slices, Deployment, ConfigMap and Service.
+    assert_eq!(created(&reference), 8, "{:?}", reference.log);
+    for budget in 0..reference.log.len() {
+        let mut cluster = cluster(budget);
+        cluster.budget = usize::MAX;
+        cluster.start();
+        assert_eq!(essence(&cluster), essence(&reference), "after {budget} writes");
+        assert_eq!(created(&cluster), 8, "after {budget} writes: {:?}", cluster.log);
+    }
 }

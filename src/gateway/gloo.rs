@@ -21,7 +21,7 @@ use super::{
     host::{fits, hosts},
     object::{comes_first, is_bindings, is_heliostats, of_binding, of_service, refuse, refuse_ref, route_name},
     opening::{openings, supply},
-    unconfirmed::{Unconfirmed, served},
+    unconfirmed::{Unconfirmed, each, served},
 };
 use crate::{
     api::{
@@ -326,31 +326,17 @@ impl Provider for Gloo {
             true => (Supply::default(), self.listeners(&front, around)?),
             false => (self.supply(&front, around), Vec::new()),
         };
-        Ok(Gateway {
-            identity: self.gateway.identity(),
-            addresses: front.addresses,
-            ports,
-            listeners,
-            unwell: front.unwell,
-            confirms: false,
-            tls_identity: None,
-        })
+        Ok(self.gateway.reading(front, ports, listeners))
     }
 
     fn render(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> Rendered {
-        let mut rendered = Rendered::default();
         let theirs = Theirs::read(&self.binding, around);
-        for (id, route) in &plan.routes {
-            let checked = match self.routing {
-                Routing::Host => self.check(id, route, plan, around, &theirs),
-                _ => Ok(()),
-            };
-            match checked.and_then(|()| self.objects(plan, id, route, around)) {
-                Ok(objects) => rendered.objects.extend(objects),
-                Err(refusal) => drop(rendered.refused.insert(id.clone(), refusal)),
+        each(plan, |id, route| {
+            if self.routing == Routing::Host {
+                self.check(id, route, plan, around, &theirs)?;
             }
-        }
-        rendered
+            self.objects(plan, id, route, around)
+        })
     }
 
     fn programmed(&self, plan: &ExportPlan, id: &RouteId, around: &Surroundings<'_>) -> Programmed {

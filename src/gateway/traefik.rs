@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     front::Front,
     object::{comes_first, is_bindings, is_heliostats, of_service, refuse, refuse_ref, route_name},
-    unconfirmed::{Unconfirmed, served},
+    unconfirmed::{Unconfirmed, each, served},
 };
 use crate::{
     api::{
@@ -371,45 +371,25 @@ impl Provider for Traefik {
             Routing::Port => (self.supply(&front, around), Vec::new()),
             _ => (Supply::default(), self.listeners(&front)?),
         };
-        Ok(Gateway {
-            identity: self.gateway.identity(),
-            addresses: front.addresses,
-            ports,
-            listeners,
-            unwell: front.unwell,
-            confirms: false,
-            tls_identity: None,
-        })
+        Ok(self.gateway.reading(front, ports, listeners))
     }
 
     fn render(&self, plan: &ExportPlan, around: &Surroundings<'_>) -> Rendered {
-        let mut rendered = Rendered::default();
-        let front = match self.gateway.front(around) {
-            Ok(front) => front,
-            Err(refusal) => {
-                rendered.refused = plan.routes.keys().map(|id| (id.clone(), refusal.clone())).collect();
-                return rendered;
-            }
-        };
+        let front = self.gateway.front(around);
         let mut taken: BTreeMap<&str, Taken<'_>> = BTreeMap::new();
-        for (id, route) in &plan.routes {
-            let checked = self.entry(id, route, &front).and_then(|entry| {
-                if self.routing == Routing::Port {
-                    return Ok(());
-                }
+        each(plan, |id, route| {
+            let front = front.as_ref().map_err(Clone::clone)?;
+            let entry = self.entry(id, route, front)?;
+            if self.routing != Routing::Port {
                 if route.hostnames.is_empty() {
                     let why = "every name that the gateway could answer to for it belongs to another Service";
                     return Err(refuse(Reason::NameConflict, id, why));
                 }
                 let on = || Taken::on(&entry, self.routing, &self.binding, around);
-                self.conflict(id, route, &entry, taken.entry(entry.name).or_insert_with(on), around)
-            });
-            match checked.and_then(|()| self.objects(plan, id, route, &front)) {
-                Ok(objects) => rendered.objects.extend(objects),
-                Err(refusal) => drop(rendered.refused.insert(id.clone(), refusal)),
+                self.conflict(id, route, &entry, taken.entry(entry.name).or_insert_with(on), around)?;
             }
-        }
-        rendered
+            self.objects(plan, id, route, front)
+        })
     }
 
     fn programmed(&self, plan: &ExportPlan, id: &RouteId, around: &Surroundings<'_>) -> Programmed {

@@ -12,7 +12,7 @@ use crate::{
     core::{
         export::{
             object::{Kind, Object},
-            provider::{Programmed, Surroundings},
+            provider::{ExportPlan, Gateway, Programmed, Rendered, Route, RouteId, Supply, Surroundings},
         },
         model::Key,
         select::Refusal,
@@ -49,6 +49,19 @@ impl Unconfirmed {
         Front::read(&self.service, self.addressed, around)
     }
 
+    /// The gateway as it is.
+    pub(super) fn reading(&self, front: Front<'_>, ports: Supply, listeners: Vec<u16>) -> Gateway {
+        Gateway {
+            identity: self.identity(),
+            addresses: front.addresses,
+            ports,
+            listeners,
+            unwell: front.unwell,
+            confirms: false,
+            tls_identity: None,
+        }
+    }
+
     /// Whether it is taken to carry what these objects say: they are there as they should be, one of
     /// its pods is ready, and it has had its time.
     pub(super) fn settled(&self, wanted: &[Object], around: &Surroundings<'_>) -> Programmed {
@@ -77,6 +90,21 @@ impl Unconfirmed {
         }
         Programmed::Yes
     }
+}
+
+/// The objects of each route; one that has none is refused, and has no part in the rest.
+pub(super) fn each(
+    plan: &ExportPlan,
+    mut objects: impl FnMut(&RouteId, &Route) -> Result<Vec<Object>, Refusal>,
+) -> Rendered {
+    let mut rendered = Rendered::default();
+    for (id, route) in &plan.routes {
+        match objects(id, route) {
+            Ok(objects) => rendered.objects.extend(objects),
+            Err(refusal) => drop(rendered.refused.insert(id.clone(), refusal)),
+        }
+    }
+    rendered
 }
 
 /// Refuses a cluster that lacks one of the kinds.

@@ -6,6 +6,7 @@
 
 pub mod binding;
 pub mod exporter;
+mod judge;
 pub mod known;
 pub mod object;
 pub mod pass;

@@ -28,6 +28,7 @@ mod policies;
 mod provider_objects;
 mod relay;
 mod repair;
+mod replicas;
 mod restart;
 mod rig;
 mod support;

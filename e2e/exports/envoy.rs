@@ -126,6 +126,12 @@ async fn alone_an_open_connection_survives_a_hundred_other_exports() {
     assert_eq!(ask(&mut connection).await, first, "the same connection, to the same pod");
 }
 
+/// A new export carries traffic within two seconds of its label; see delay.rs.
+#[tokio::test]
+async fn alone_from_the_label_to_traffic() {
+    Exports::new("delaye", by("Port", "delaye")).await.delays("envoy").await;
+}
+
 /// One request over a connection that stays open: the pod that answered.
 async fn ask(connection: &mut TcpStream) -> String {
     connection.write_all(b"GET /hostname HTTP/1.1\r\nHost: echo\r\n\r\n").await.unwrap();

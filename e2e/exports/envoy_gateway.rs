@@ -45,3 +45,8 @@ async fn g04_http_by_host() {
 async fn g04_tls_by_sni() {
     exports("SNI", "g04gs").await.by_sni().await;
 }
+
+#[tokio::test]
+async fn alone_from_the_label_to_traffic() {
+    exports("Port", "delayg").await.delays("Envoy Gateway").await;
+}

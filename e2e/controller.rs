@@ -56,6 +56,12 @@ pub(crate) async fn leader(cluster: &Client) -> Option<(String, String)> {
     Some((pod.to_owned(), address))
 }
 
+/// How often the controller's containers have been restarted, all together.
+pub(crate) async fn restarts(cluster: &Client) -> u64 {
+    let of = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
+    pods(cluster).await.values().map(of).sum()
+}
+
 /// Time from the container's start until the pod was ready, in whole seconds as Kubernetes counts.
 pub(crate) async fn seconds_to_ready(cluster: &Client) -> i64 {
     let pods = pods(cluster).await;

@@ -14,6 +14,7 @@ mod controller;
 mod crd_rules;
 mod direct;
 mod exports;
+mod faults;
 mod fixture;
 mod forger;
 mod hostile;

@@ -49,6 +49,7 @@ impl Exports {
             carried.push(traffic);
             mirrored.push(mirror);
         }
+        self.goes(&address, Some(port)).await;
         println!("{gateway}: from the label until the gateway carries traffic {}", spread(carried));
         println!("{gateway}: from the label until the mirror leads there {}", spread(mirrored));
     }

@@ -30,7 +30,7 @@ fn by(routing: &str, name: &str) -> Value {
 async fn g04_tcp_and_udp_by_port() {
     let exports = Exports::new("g04ep", by("Port", "g04ep")).await;
     exports.by_port(true).await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
     exports.goes(&address, port).await;
 }
@@ -39,7 +39,7 @@ async fn g04_tcp_and_udp_by_port() {
 #[tokio::test]
 async fn g04_http_by_host() {
     let exports = Exports::new("g04eh", by("Host", "g04eh")).await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     exports.by_host().await;
 }
 

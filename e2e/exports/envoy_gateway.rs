@@ -36,7 +36,7 @@ async fn g04_tcp_and_udp_by_port() {
 #[tokio::test]
 async fn g04_http_by_host() {
     let exports = exports("Host", "g04gh").await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     exports.by_host().await;
 }
 

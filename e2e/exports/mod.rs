@@ -4,6 +4,7 @@
 
 mod bindings;
 mod check;
+mod contour;
 mod delay;
 mod envoy;
 mod envoy_gateway;
@@ -325,15 +326,17 @@ impl Exports {
             .await;
     }
 
-    /// gRPC health checks through the gateway, by a Service whose port says grpc.
-    async fn grpc(&self) {
+    /// gRPC health checks through the gateway, by a Service whose port says so, in the word that the gateway
+    /// understands.
+    async fn grpc(&self, app_protocol: &str) {
         let mut template = pod("ignored");
         template["metadata"] = json!({"labels": {"app": "health"}});
         template["spec"]["containers"][0]["args"] = json!(["grpc-health-checking", "--port=5000", "--http-port=8080"]);
         self.deployment("health", template).await;
         let mut service = exported_cluster_ip("health");
         service["spec"]["selector"] = json!({"app": "health"});
-        service["spec"]["ports"] = json!([{"name": "grpc", "port": 80, "targetPort": 5000, "appProtocol": "grpc"}]);
+        service["spec"]["ports"] =
+            json!([{"name": "grpc", "port": 80, "targetPort": 5000, "appProtocol": app_protocol}]);
         self.case.origins().create(&service).await;
         let probe = rig("program", &["grpc-health-probe"]).await;
         let host = format!("{}.{}.svc.cluster.local:80", self.case.mirrored("health"), self.case.name);

@@ -48,6 +48,7 @@ async fn alone_five_hundred_ports_are_programmed_and_published() {
     });
     all.buffer_unordered(16).collect::<Vec<()>>().await;
 
+    exports.forget_claims().await;
     let (mut by_controller, mut by_loop) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let log = Place::end_of(rig::file("east", "audit.log")).unwrap();
@@ -92,7 +93,7 @@ impl Exports {
         Objects::at(&self.case.east, format!("/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"))
     }
 
-    /// Removes the claims that were let go, so that the next round has to make them anew.
+    /// Removes the claims that were let go, so that they have to be made anew.
     async fn forget_claims(&self) {
         let claims = self.claims();
         let let_go = |(_, claim): &(String, Value)| {

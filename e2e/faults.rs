@@ -7,17 +7,21 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
+    audit::Mark,
     controller,
-    fixture::{SOON, assert_untouched, exported_cluster_ip},
+    direct::pod,
+    fixture::{SOON, assert_untouched, exported, exported_cluster_ip},
     objects::{Objects, condition, same, says, wait},
     relay::Relay,
-    rig::rig,
-    support::{Case, HOME, account, kubeconfig_for},
+    rig::{rig, try_rig},
+    support::{Case, HOME, account, kubeconfig_for, merge},
 };
 
 const AT_5: [&str; 2] = ["203.0.113.5:80 http", "203.0.113.5:9090 grpc"];
 /// `onLoss.after` of the links here.
 const AFTER: Duration = Duration::from_secs(30);
+/// A changed Secret is picked up within that time.
+const PICKED_UP: Duration = Duration::from_secs(10);
 /// Until a remote that is back has been asked again.
 const BACK: Duration = Duration::from_secs(60);
 /// A write that was refused is tried again, at the latest after that long.
@@ -169,6 +173,74 @@ async fn l12_a_quota_stops_only_what_it_stops() {
     })
     .await;
     case.failures(&[]).await;
+}
+
+/// L05: credentials are rotated again and again under traffic: no call fails, and no mirror is written.
+#[tokio::test]
+async fn l05_rotation_under_traffic_fails_no_call_and_writes_no_mirror() {
+    const ROTATIONS: usize = 3;
+    let case = Case::new("l05-traffic").await;
+    Objects::pods(&case.east, &case.name).create(&pod("echo")).await;
+    Objects::pods(&case.west, &case.name).create(&pod("client")).await;
+    let mut echo = exported("echo", json!({"spec": {"type": "NodePort", "selector": {"app": "echo"}}}));
+    merge(&mut echo["spec"], json!({"allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}));
+    echo["spec"]["ports"] = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+    case.origins().create(&echo).await;
+    let client = format!("{}/client", case.name);
+    let url = format!("http://{}.{}.svc.cluster.local/hostname", case.mirrored("echo"), case.name);
+    wait("l05-traffic: a call comes through", Duration::from_secs(20), || async {
+        let answer = try_rig("pod", &["west", &client, "curl", "-sS", "--fail", "--max-time", "3", &url]).await?;
+        if answer == "echo" { Ok(()) } else { Err(answer) }
+    })
+    .await;
+    case.link_says("Connected", "True", "Connected", SOON).await;
+    let (before, mark) = (case.landed().await, Mark::now());
+
+    // Calls until a file appears; prints how many there were, and how many failed.
+    let stop = std::env::temp_dir().join("heliostat-l05-traffic");
+    let _ = std::fs::remove_file(&stop);
+    let calls = r#"made=0 failed=0
+        until [[ -e $1 ]]; do
+          [[ $(curl -sS --fail --max-time 3 "$0") == echo ]] || failed=$((failed + 1))
+          made=$((made + 1))
+        done
+        echo "$made $failed""#;
+    let calling = tokio::spawn({
+        let (client, url, stop) = (client.clone(), url.clone(), stop.display().to_string());
+        async move { rig("pod", &["west", &client, "bash", "-c", calls, &url, &stop]).await }
+    });
+    for _ in 0..ROTATIONS {
+        let accounts = Objects::at(&case.east, format!("/api/v1/namespaces/{}/serviceaccounts", case.name));
+        // The account is made anew, so that the old token is worth nothing from now on.
+        let fresh = async {
+            accounts.delete("link").await;
+            accounts.create(&json!({"metadata": {"name": "link"}})).await;
+            kubeconfig_for("east", &case.east, &case.name).await
+        };
+        case.set_kubeconfig(&fresh.await.to_string()).await;
+        case.export("newcomer", "203.0.113.6").await;
+        wait("l05-traffic: changes are followed with the new token", PICKED_UP, || async {
+            same(case.endpoints(&case.mirrored("newcomer")).await.len(), &2)
+        })
+        .await;
+        case.origins().delete("newcomer").await;
+        case.has_services(&[&case.mirrored("echo")]).await;
+    }
+    std::fs::write(&stop, "").unwrap();
+    let told = calling.await.unwrap();
+    std::fs::remove_file(&stop).unwrap();
+    let (made, failed) = told.split_once(' ').unwrap();
+    println!("l05-traffic: {made} calls, {failed} failed");
+    assert!(made.parse::<u32>().unwrap() > 20, "{told}");
+    assert_eq!(failed, "0", "of {made} calls");
+    wait("l05-traffic: the newcomers' slices are collected", SOON, || async {
+        same(case.mirror_slices().all().await.len(), &1)
+    })
+    .await;
+    assert_untouched(&before, &case.landed().await);
+    let echo = format!("{}/{}", case.name, case.mirrored("echo"));
+    let writes: Vec<String> = mark.writes().await.into_iter().filter(|write| write.contains(&echo)).collect();
+    assert_eq!(writes, Vec::<String>::new());
 }
 
 /// M17: two clusters mirror all of each other: no mirror of a mirror, and no growth.

@@ -257,6 +257,7 @@ const fn input_name(input: &Input) -> &'static str {
         Input::Local(Local::Node(_)) => "node",
         Input::Local(Local::ServiceCidr(_)) => "service_cidr",
         Input::Local(Local::ClusterUid(_)) => "cluster_uid",
+        Input::Local(Local::Unserved(_)) => "unserved",
         Input::Remote { .. } => "remote",
         Input::Written { .. } => "written",
         Input::Resolved { .. } => "resolved",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     engine::Engine,
     export::exporter::Exporter,
-    io::{About, Change, Event, Local, RemoteEvent},
+    io::{About, Change, Event, Local, OwnKind, RemoteEvent},
     link::{CheckedLink, Connection, Link},
     model::{Key, LocalNamespace, LocalService, LocalSlice, Origin, RemoteSlice},
     select::Refusal,
@@ -69,6 +69,11 @@ impl Engine {
                     self.touch_all_links();
                 }
             }
+            Local::Unserved(kind) => match kind {
+                OwnKind::Links => self.world.listed.links = false,
+                OwnKind::Policies => self.world.listed.policies = false,
+                OwnKind::Bindings => self.world.listed.bindings = false,
+            },
             Local::ClusterUid(uid) => {
                 if self.world.cluster_uid.as_ref() != Some(&uid) {
                     self.world.cluster_uid = Some(uid);

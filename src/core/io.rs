@@ -117,6 +117,20 @@ pub enum Local {
     ServiceCidr(Change<String, Vec<ipnet::IpNet>>),
     /// uid of this cluster's own kube-system namespace.
     ClusterUid(String),
+    /// This cluster does not serve a kind of ours: its CRD is gone. What was known of it may be old until
+    /// it is listed again.
+    Unserved(OwnKind),
+}
+
+/// The kinds that Heliostat's CRDs define.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnKind {
+    /// ClusterLinks.
+    Links,
+    /// MirrorPolicies.
+    Policies,
+    /// GatewayBindings.
+    Bindings,
 }
 
 /// A change of one object, or a complete listing.

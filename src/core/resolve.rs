@@ -165,6 +165,12 @@ impl<'a> View<'a> {
         if link.frozen(world.cluster_uid.as_deref()) {
             return Holder::Held;
         }
+        // What a link adopts is not judged before the link has its own view of things: its policies may be
+        // made at the same time.
+        let adopted = state.annotations.get(LINK_UID_ANNOTATION).is_some_and(|uid| uid != link.uid());
+        if adopted && !link.remote.listed {
+            return Holder::Held;
+        }
         let incumbent = incumbent(link_name, state);
         let policy = incumbent.as_ref().map(|id| &id.policy);
         if policy.is_some_and(|p| world.policies.contains_key(p) && !self.active_policy(p)) {

@@ -66,7 +66,7 @@ pub struct World {
     pub listed: Listed,
 }
 
-/// Which kinds have been listed completely at least once. Before all have, nothing is written.
+/// Which kinds have been listed completely, and are still served. Before all are, nothing is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Listed {
     /// ClusterLinks.

@@ -365,8 +365,8 @@ fn l07_of_another_cluster_the_same_names_stay_and_the_rest_is_guarded() {
             slices: BTreeMap::new(),
         }
     };
-    sim.session = 2;
     sim.lose("east");
+    sim.session = 2;
     sim.remote("east", connected("other-uid"));
     sim.remote("east", other(4));
     sim.pass(SignedDuration::from_hours(2));
@@ -532,7 +532,7 @@ fn too_many(deleted: &VecDeque<Deleted>, percent: usize, count: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
     fn whatever_listings_lack_no_ten_minutes_delete_more_than_the_guard_lets(

@@ -198,9 +198,10 @@ struct Absent {
 }
 
 impl Engine {
-    /// How many mirrors of each link are held.
+    /// The links of which mirrors are held, and how many.
     pub fn deletions_held(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.world.links.iter().map(|(name, link)| (name.as_str(), link.guard.held.len()))
+        let held = self.world.links.iter().map(|(name, link)| (name.as_str(), link.guard.held.len()));
+        held.filter(|(_, held)| *held > 0)
     }
 
     /// Something happened to a link or its origins that its guard must look at.

@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Selector;
 
 use super::{
@@ -183,10 +184,15 @@ impl Link {
         Self { checked: CheckedLink::new(&object), guard: Guard::new(&object), object, remote }
     }
 
+    /// A condition of the link's status.
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        let mut conditions = self.object.status.iter().flat_map(|s| &s.conditions);
+        conditions.find(|c| c.type_ == kind.as_str())
+    }
+
     /// Whether the link's status says so of a condition.
     pub fn said(&self, kind: ConditionType, status: &str) -> bool {
-        let conditions = self.object.status.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == kind.as_str() && c.status == status)
+        self.condition(kind).is_some_and(|c| c.status == status)
     }
 
     /// uid of the object.

@@ -426,6 +426,13 @@ fn l08_events_and_bookmarks_count_and_a_new_session_is_held_against_them() {
     assert_eq!((sim.names().len(), condition(&sim)), (9, None), "not older: one passes");
     sim.remote("east", relist(0..8, "65"));
     assert_eq!((sim.names().len(), condition(&sim)), (9, held()));
+    // 100 % is no way around that.
+    let mut sim = with_mirrors(10);
+    sim.set_link(link("east", json!({"deletionGuard": {"maxPercent": 100}})));
+    sim.remote("east", listing(0..1, Some(101)));
+    assert_eq!((sim.names().len(), condition(&sim)), (1, None));
+    sim.remote("east", listing(0..0, Some(100)));
+    assert_eq!((sim.names().len(), condition(&sim)), (1, held()));
     // What is no number is not compared.
     let mut sim = with_mirrors(10);
     sim.remote("east", relist(0..10, "abc"));

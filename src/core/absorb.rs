@@ -449,6 +449,7 @@ impl Engine {
         if mirrored || held {
             link.guard.is_gone(key);
         }
+        self.look_through_gone(name);
         self.reconsider(name, key);
     }
 

@@ -12,6 +12,7 @@ use super::{
     link::Link,
     model::{Key, Map, Origin},
     name,
+    world::{Mirror, Owner},
 };
 use crate::api::{
     ConditionType,
@@ -21,6 +22,8 @@ use crate::api::{
 
 /// Deletions within this time count together (design: `deletionGuard`).
 pub const WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// Origins that are known to be gone: that many are kept without asking whether their mirrors went too.
+const GONE: usize = 1000;
 /// Hex digits of a token: as of the other hashes that stand in names (design: section 4).
 const TOKEN_DIGITS: usize = 8;
 
@@ -35,6 +38,8 @@ pub struct Guard {
     went_back: bool,
     /// Origins whose absence is knowledge, as long as their mirrors are there.
     gone: BTreeSet<Key>,
+    /// How many of them there were when the mirrors were looked through last.
+    looked_through: usize,
     /// What was let pass within the window, oldest first.
     passed: VecDeque<Passed>,
     /// The cluster whose versions these are.
@@ -148,6 +153,11 @@ impl Guard {
         self.gone.insert(origin.clone());
     }
 
+    /// Many more origins are known to be gone than when that was looked through last.
+    fn is_full(&self) -> bool {
+        self.gone.len() > GONE.max(2 * self.looked_through)
+    }
+
     /// A DELETE tells of an origin with that uid; gives whether its mirror is held.
     pub fn awaits_deletion(&self, origin: &Key, uid: &str) -> bool {
         self.held.values().any(|held| held.origin == *origin && held.origin_uid == uid)
@@ -226,16 +236,29 @@ impl Engine {
         }
     }
 
+    /// Forgets of which origins the mirrors are gone too, from time to time.
+    pub(super) fn look_through_gone(&mut self, name: &str) {
+        let Some(link) = self.world.links.get(name).filter(|link| link.guard.is_full()) else { return };
+        let origins = self.world.mirrors_of(name).map(|mirror| mirror.origin);
+        let gone: BTreeSet<Key> = origins.filter(|origin| link.guard.gone.contains(origin)).collect();
+        if let Some(link) = self.world.links.get_mut(name) {
+            link.guard.looked_through = gone.len();
+            link.guard.gone = gone;
+        }
+    }
+
     fn judge(&mut self, name: &str) {
         let now = self.now;
         let Some(link) = self.world.links.get(name).filter(|link| link.guard.is_unjudged()) else { return };
-        let gone: BTreeSet<Key> =
-            self.world.mirrors_of(name).map(|m| m.origin).filter(|o| link.guard.gone.contains(o)).collect();
-        let of = self.world.mirrors_of(name).filter(|m| !gone.contains(&m.origin)).count();
-        let absent = self.absent(name, link, &gone);
+        let (gone, there): (Vec<Mirror<'_>>, Vec<Mirror<'_>>) =
+            self.world.mirrors_of(name).partition(|mirror| link.guard.gone.contains(&mirror.origin));
+        let gone: BTreeSet<Key> = gone.into_iter().map(|mirror| mirror.origin).collect();
+        let of = there.len();
+        let absent = self.absent(name, link, there);
         let limits = link.object.spec.deletion_guard.clone();
         let Some(link) = self.world.links.get_mut(name) else { return };
         let guard = &mut link.guard;
+        guard.looked_through = gone.len();
         guard.gone = gone;
         guard.unjudged.clear();
         guard.forget_before(now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN));
@@ -254,16 +277,15 @@ impl Engine {
         self.tell_of_hold(name, news);
     }
 
-    /// The mirrors that the unjudged listings would delete, and that are not held yet.
-    fn absent(&self, name: &str, link: &Link, gone: &BTreeSet<Key>) -> Vec<Absent> {
+    /// Of mirrors that are there, those that the unjudged listings would delete, and that are not held yet.
+    fn absent(&self, name: &str, link: &Link, there: Vec<Mirror<'_>>) -> Vec<Absent> {
         let view = self.view(None);
-        let mirrors = self.world.mirrors_of(name).filter(|mirror| {
+        let mirrors = there.into_iter().filter(|mirror| {
             !link.remote.services.contains_key(&mirror.origin)
-                && !gone.contains(&mirror.origin)
                 && link.guard.holds(mirror.key, &mirror.service.uid).is_none()
                 && view.could_claim(name, link, &mirror.origin, mirror.key)
         });
-        let absent = |mirror: super::world::Mirror<'_>| {
+        let absent = |mirror: Mirror<'_>| {
             let text = |map: &Map, key: &str| map.get(key).cloned().unwrap_or_default();
             let (labels, annotations) = (&mirror.state.labels, &mirror.state.annotations);
             Some(Absent {
@@ -288,7 +310,7 @@ impl Engine {
         let there = |mirror: &Key, held: &Held| {
             let service = self.world.services.get(mirror);
             service.is_some_and(|s| s.uid == held.uid && !s.terminating)
-                && matches!(self.world.owner(mirror), super::world::Owner::Ours(of) if of == name)
+                && matches!(self.world.owner(mirror), Owner::Ours(of) if of == name)
         };
         let is_held = |(mirror, held): &(&Key, &Held)| {
             there(mirror, held)

@@ -132,6 +132,13 @@ fn l06_they_return() {
     assert_eq!((sim.writes(), condition(&sim)), (vec![], None));
     assert_eq!(sim.services, services, "as if nothing had happened");
     assert_eq!((events(&mut sim), sim.failures("shop/all")), (vec!["DeletionHeld"], vec![]));
+    // Another one goes with the listing by which they return: it is one of ten.
+    sim.remote("east", listing(0..4, None));
+    assert_eq!(condition(&sim), held());
+    sim.remote("east", listing(1..10, None));
+    assert_eq!((sim.names(), condition(&sim)), (mirrors(1..10), None));
+    sim.remote("east", listing(0..10, None));
+    sim.pass(SignedDuration::from_mins(10));
     // One by one, by a watch; the last one as another origin of its name.
     sim.remote("east", listing(0..4, None));
     let first = token(&sim);

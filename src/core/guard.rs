@@ -231,6 +231,8 @@ impl Engine {
     /// more. Only when this cluster is known: a mirror that is not known cannot be held.
     pub(super) fn settle_guards(&mut self) {
         for name in std::mem::take(&mut self.guards_due) {
+            // What has returned does not count against what is judged now.
+            self.release(&name);
             self.judge(&name);
             self.release(&name);
         }

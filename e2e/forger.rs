@@ -136,11 +136,11 @@ async fn answer(
         return Body::from_stream(stream::once(expired(told))).into_response();
     }
     let forgery = told.borrow().clone();
-    let version = forgery.version.max(1);
+    let at = forgery.version.max(1);
     let list = |kind: &str, version: &str, items: &[String]| {
         let items = items.join(",");
         format!(
-            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{{"resourceVersion":"{version}"}},"items":[{items}]}}"#
+            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{{"resourceVersion":"{at}"}},"items":[{items}]}}"#
         )
     };
     let body = match uri.path() {

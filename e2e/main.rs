@@ -17,6 +17,7 @@ mod exports;
 mod faults;
 mod fixture;
 mod forger;
+mod guard;
 mod hostile;
 mod landing;
 mod link_life;

@@ -164,7 +164,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
     let hands = Hands { writer, sessions, hosts, targets, exporting, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(&config));
-    let Hands { writer, exporting, .. } = Deciding { engine, news, hands, metrics, pulse }.run(&shutdown).await;
+    let Hands { writer, exporting, .. } =
+        Deciding { engine, news, hands, metrics, held: BTreeMap::new(), pulse }.run(&shutdown).await;
 
     writer.drain(DRAIN).await;
     end.cancel();

@@ -179,6 +179,8 @@ async fn l12_a_quota_stops_only_what_it_stops() {
 #[tokio::test]
 async fn l05_rotation_under_traffic_fails_no_call_and_writes_no_mirror() {
     const ROTATIONS: usize = 3;
+    // An API server remembers for ten seconds that a token was good.
+    const FORGOTTEN: Duration = Duration::from_secs(11);
     let case = Case::new("l05-traffic").await;
     Objects::pods(&case.east, &case.name).create(&pod("echo")).await;
     Objects::pods(&case.west, &case.name).create(&pod("client")).await;
@@ -218,6 +220,7 @@ async fn l05_rotation_under_traffic_fails_no_call_and_writes_no_mirror() {
             kubeconfig_for("east", &case.east, &case.name).await
         };
         case.set_kubeconfig(&fresh.await.to_string()).await;
+        tokio::time::sleep(FORGOTTEN).await;
         case.export("newcomer", "203.0.113.6").await;
         wait("l05-traffic: changes are followed with the new token", PICKED_UP, || async {
             same(case.endpoints(&case.mirrored("newcomer")).await.len(), &2)

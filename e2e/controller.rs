@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     objects::{Objects, wait},
+    rig::rig,
     support::HOME,
 };
 
@@ -60,6 +61,14 @@ pub(crate) async fn leader(cluster: &Client) -> Option<(String, String)> {
 pub(crate) async fn restarts(cluster: &Client) -> u64 {
     let of = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
     pods(cluster).await.values().map(of).sum()
+}
+
+/// Memory of the leader's process, as the kernel counts it.
+pub(crate) async fn resident_kib(cluster: &Client) -> u64 {
+    let (pod, _) = leader(cluster).await.unwrap();
+    let status = rig("inside", &["west", &format!("{HOME}/{pod}"), "status"]).await;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Time from the container's start until the pod was ready, in whole seconds as Kubernetes counts.

@@ -32,6 +32,8 @@ pub(crate) struct Forgery {
     pub(crate) services: Vec<String>,
     /// JSON of each EndpointSlice.
     pub(crate) slices: Vec<String>,
+    /// What a watch of Services is answered with, again and again, as fast as it is read.
+    pub(crate) flood: Option<String>,
 }
 
 /// A forged exporter; it ends when it is dropped.
@@ -132,7 +134,11 @@ async fn answer(
     let (uid, told) = &*state;
     if query.is_some_and(|q| q.contains("watch=true")) {
         let mut told = told.clone();
-        told.borrow_and_update();
+        let flood = told.borrow_and_update().flood.clone();
+        if let Some(flood) = flood.filter(|_| uri.path().ends_with("/services")) {
+            return Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(flood.clone())))
+                .into_response();
+        }
         return Body::from_stream(stream::once(expired(told))).into_response();
     }
     let forgery = told.borrow().clone();

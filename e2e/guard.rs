@@ -37,7 +37,7 @@ fn with(case: &Case, origins: Range<usize>, version: u64) -> Forgery {
         })
         .to_string()
     };
-    Forgery { version, services: origins.map(service).collect(), slices: Vec::new() }
+    Forgery { version, services: origins.map(service).collect(), ..Forgery::default() }
 }
 
 /// A case whose link leads to a forged exporter with all origins, at that version; and what landed.

@@ -19,6 +19,7 @@ mod fixture;
 mod forger;
 mod guard;
 mod hostile;
+mod isolation;
 mod landing;
 mod link_life;
 mod mirroring;

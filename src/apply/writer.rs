@@ -104,6 +104,7 @@ impl Shared {
     /// conflict once this replica leads, so that it is decided again.
     async fn wait_for_leadership(&self) -> WriteError {
         tokio::select! {
+            biased;
             () = self.leadership.acquired() => {}
             () = self.shutdown.cancelled() => {}
         }

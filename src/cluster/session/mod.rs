@@ -42,6 +42,7 @@ use super::{
 };
 use crate::{
     api::Reason,
+    clock::Clock,
     core::io::{Input, RemoteEvent, SessionTask},
 };
 
@@ -65,6 +66,8 @@ pub(super) struct Session {
     pub(super) credentials_expire_at: Option<Timestamp>,
     /// This cluster.
     pub(super) own: OwnCluster,
+    /// What time it is.
+    pub(super) clock: Clock,
     /// What to read. A change of `nodes` is followed; any other one begins a new listing.
     pub(super) task: watch::Receiver<SessionTask>,
     /// The engine.
@@ -132,6 +135,7 @@ impl Session {
             State::Reading(identity) => self.read(&identity, backoff).await,
             State::Waiting(delay) => {
                 tokio::select! {
+                    biased;
                     () = sleep(delay) => {}
                     changed = self.task.changed() => changed.ok()?,
                 }
@@ -151,7 +155,7 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Identity, Ended> {
-        if let Some(at) = self.credentials_expire_at.filter(|at| *at <= Timestamp::now()) {
+        if let Some(at) = self.credentials_expire_at.filter(|at| *at <= self.clock.now()) {
             let expired = CredentialsError::Expired { at };
             return Err(Ended::Failed(Failure::new(expired.reason(), expired.to_string())));
         }
@@ -175,6 +179,7 @@ impl Session {
         let running = AtomicBool::new(false);
         let (nodes_told, nodes) = watch::channel(false);
         tokio::select! {
+            biased;
             ended = self.renewal(&task) => ended,
             ended = self.heartbeat(identity, &running) => ended,
             ended = self.follow_nodes(&nodes_told) => ended,
@@ -225,7 +230,7 @@ impl Session {
 
     async fn tell(&self, event: RemoteEvent) -> Result<(), Ended> {
         // Now, not when there is room for it: waiting is part of how long news takes.
-        let received = Timestamp::now();
+        let received = self.clock.now();
         let input = Input::Remote { link: self.link.clone(), session: self.number, received, event };
         self.out.send(input).await.map_err(|_| Ended::Closed)
     }

@@ -53,6 +53,7 @@ fn rig_of(fake: Fake, client: Client, task: SessionTask, expires: Option<Timesta
         client,
         credentials_expire_at: expires,
         own: OwnCluster::knowing("10.96.0.1:443".parse().unwrap()),
+        clock: Clock::system(),
         task: tasks,
         out,
         reports: told,

@@ -59,7 +59,7 @@ async fn etcd(call: &str, body: &str) -> Value {
 async fn play_all() {
     let said = rig("up", &["--api-only", CLUSTER]).await;
     // The last line: `bare: up at ADDRESS, kubeconfig FILE (4 s)`.
-    let kubeconfig = said.rsplit_once("kubeconfig ").unwrap().1.split(' ').next().unwrap();
+    let kubeconfig = said.rsplit_once(", kubeconfig ").unwrap().1.split(' ').next().unwrap();
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
     rig("kubectl", &[CLUSTER, "apply", "-k", crds]).await;
     rig("kubectl", &[CLUSTER, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await;

@@ -2,6 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![recursion_limit = "256"]
 
+mod adversary;
 mod agreement;
 mod behaviour;
+mod calm;
 mod server;
+mod storm;
+mod world;

@@ -95,7 +95,7 @@ behaviours! {
     WatchSelectorEdges => watching::selector_edges,
     /// Only what is in the namespace.
     WatchOfOneNamespace => watching::one_namespace,
-    /// Word of the version, shortly before the end.
+    /// Word of a later version, shortly before the end.
     Bookmarks => watching::bookmarks,
     /// `sendInitialEvents`: what is there, then the bookmark that says so.
     StreamingList => watching::streaming_list,
@@ -105,7 +105,7 @@ behaviours! {
     CreateConflict => writing::create_conflict,
     /// POST into a namespace that is not there: 404 of the namespace.
     CreateWithoutNamespace => writing::create_without_namespace,
-    /// POST with a resourceVersion: 400.
+    /// POST with a resourceVersion: 500, of all codes.
     CreateWithAVersion => writing::create_with_a_version,
     /// A Service gets an address of the range, a headless one none; it cannot be changed.
     ClusterAddresses => writing::cluster_addresses,

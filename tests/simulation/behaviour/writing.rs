@@ -39,7 +39,7 @@ pub(super) async fn create_without_namespace(world: &World) {
 pub(super) async fn create_with_a_version(world: &World) {
     let secret = json!({"metadata": {"name": "a", "resourceVersion": "1"}});
     let answer = world.post(&world.secrets(), &secret).await;
-    assert_eq!((answer.code, answer.message()), (400, "resourceVersion should not be set on objects to be created"));
+    assert_eq!((answer.code, answer.message()), (500, "resourceVersion should not be set on objects to be created"));
 }
 
 pub(super) async fn cluster_addresses(world: &World) {

@@ -109,6 +109,11 @@ impl Server {
         state.watches.retain(|_, watching| !client.is_empty() && watching.client != client);
     }
 
+    /// Tells every watch of a client the last changes once more.
+    pub(crate) fn repeat(&self, client: &str, changes: usize) {
+        self.state().repeat(client, changes);
+    }
+
     /// Nothing that happened so far can be watched or paged through any more.
     pub(crate) fn compact(&self) {
         self.state().compact();

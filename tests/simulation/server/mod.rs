@@ -175,7 +175,7 @@ impl Server {
             "events" => "events".to_owned(),
             _ => format!("{} {}", asked.path, asked.query.iter().map(|(k, v)| format!("{k}={v} ")).collect::<String>()),
         };
-        let body = if asked.verb.writes() && !matches!(asked.plural(), "events" | "leases") {
+        let body = if asked.verb.writes() && !matches!(asked.plural(), "events" | "leases" | "secrets") {
             asked.body.to_string()
         } else {
             String::new()

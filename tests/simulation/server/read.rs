@@ -122,6 +122,7 @@ impl State {
             namespace: namespace.to_owned(),
             selector,
             from,
+            told: from,
             lines: sender.clone(),
         };
         if streaming || asked_from == 0 {
@@ -152,10 +153,21 @@ impl State {
         line("BOOKMARK", &json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}))
     }
 
-    /// Tells a watch how far it has come; a server says nothing that is older than what it was asked for.
-    pub(crate) fn mark(&self, number: u64) {
-        if let Some(watching) = self.watches.get(&number).filter(|watching| watching.from <= self.version) {
-            let _ = watching.lines.unbounded_send(Ok(self.bookmark(watching.resource, false)));
+    /// Tells a watch how far it has come, if that is further than it knows.
+    pub(crate) fn mark(&mut self, number: u64) {
+        let version = self.version;
+        let Some(watching) = self.watches.get_mut(&number).filter(|watching| watching.told < version) else { return };
+        watching.told = version;
+        let watching = &self.watches[&number];
+        let _ = watching.lines.unbounded_send(Ok(self.bookmark(watching.resource, false)));
+    }
+
+    /// Tells every watch of a client the last changes once more.
+    pub(crate) fn repeat(&mut self, client: &str, changes: usize) {
+        let from = self.history.len().saturating_sub(changes);
+        for watching in self.watches.values().filter(|watching| watching.client == client) {
+            let lines = self.history.iter().skip(from).filter_map(|happened| watching.tell(happened));
+            lines.for_each(|line| drop(watching.lines.unbounded_send(Ok(line))));
         }
     }
 }

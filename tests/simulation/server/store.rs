@@ -41,6 +41,8 @@ pub(crate) struct Watching {
     pub(crate) selector: Selector,
     /// Only what is later than this is told.
     pub(crate) from: u64,
+    /// The last version that was told.
+    pub(crate) told: u64,
     pub(crate) lines: UnboundedSender<Line>,
 }
 
@@ -181,7 +183,9 @@ impl State {
         });
         let happened = Happened { version: self.version, resource, key, before, after };
         self.watches.retain(|_, watching| {
-            watching.tell(&happened).is_none_or(|line| watching.lines.unbounded_send(Ok(line)).is_ok())
+            let Some(line) = watching.tell(&happened) else { return true };
+            watching.told = happened.version;
+            watching.lines.unbounded_send(Ok(line)).is_ok()
         });
         self.history.push_back(happened);
         if self.history.len() > HISTORY

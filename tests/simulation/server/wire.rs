@@ -90,6 +90,14 @@ impl Wire {
         self.0.tuning.lock().unwrap().lag.insert(plural.to_owned(), lag);
     }
 
+    /// As quick as it was.
+    pub(crate) fn calm(&self) {
+        let mut tuning = self.0.tuning.lock().unwrap();
+        tuning.latency = Duration::from_millis(1);
+        tuning.lag.clear();
+        tuning.writes_left = None;
+    }
+
     /// The client dies with the `n`-th write from now on, after it was carried out and before the answer.
     pub(crate) fn die_after(&self, n: u64) {
         self.0.tuning.lock().unwrap().writes_left = Some(n);

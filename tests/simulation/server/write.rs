@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{Answer, Wrong, already_exists, bad_request, invalid, modified, not_found, ok, precondition, terminating},
+    answer::{Answer, Wrong, already_exists, invalid, modified, not_found, ok, precondition, refusal, terminating},
     read::nameless,
     request::Asked,
     resources::{Generation, Resource, merge},
@@ -22,7 +22,8 @@ impl State {
         let mut object = asked.body.clone();
         let Some(name) = object["metadata"]["name"].as_str().map(str::to_owned) else { return nameless(resource) };
         if !object["metadata"]["resourceVersion"].is_null() {
-            return bad_request("resourceVersion should not be set on objects to be created");
+            let message = "resourceVersion should not be set on objects to be created";
+            return refusal(500, "", message, Value::Null);
         }
         if resource.namespaced {
             let home = Resource::named("namespaces").unwrap();
@@ -67,7 +68,7 @@ impl State {
                 "the body of the request was in an unknown format - accepted media types include: application/merge-patch+json, not {}",
                 asked.content_type
             );
-            return super::answer::refusal(415, "UnsupportedMediaType", &message, Value::Null);
+            return refusal(415, "UnsupportedMediaType", &message, Value::Null);
         }
         let Some(old) = self.find(resource, key).cloned() else { return not_found(resource, &key.1) };
         let mut new = Value::clone(&old);

@@ -119,6 +119,8 @@ behaviours! {
     NoopPatch => writing::noop_patch,
     /// null takes away; what is not named stays; lists go whole.
     MergePatch => writing::merge_patch,
+    /// What is empty in metadata, and in what built-in kinds may leave out, is not there.
+    EmptyIsAbsent => writing::empty_is_absent,
     /// A patch that is not said to be one: 415.
     PatchMediaType => writing::patch_media_type,
     /// `status` changes by its subresource, everything else without it.

@@ -154,6 +154,22 @@ pub(super) async fn merge_patch(world: &World) {
     assert_eq!(changed["spec"]["ports"], json!([{"protocol": "TCP", "port": 90, "targetPort": 90}]));
 }
 
+pub(super) async fn empty_is_absent(world: &World) {
+    let path = format!("{}/a", world.services());
+    world.service("a", json!({"x": "y"})).await;
+    let condition = json!({"type": "X", "status": "False", "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    for conditions in [json!([condition]), json!([])] {
+        world.patch(&format!("{path}/status"), &json!({"status": {"conditions": conditions}})).await.expect(200);
+    }
+    let emptied =
+        json!({"metadata": {"labels": {"x": null}, "annotations": {}, "ownerReferences": [], "finalizers": []}});
+    let object = world.patch(&path, &emptied).await.expect(200);
+    for field in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        assert!(object["metadata"].get(field).is_none(), "{field}: {object}");
+    }
+    assert_eq!(object["status"], json!({"loadBalancer": {}}));
+}
+
 pub(super) async fn patch_media_type(world: &World) {
     world.service("a", json!({})).await;
     let path = format!("{}/a", world.services());

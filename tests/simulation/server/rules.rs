@@ -68,6 +68,30 @@ pub(crate) fn keep(resource: &Resource, old: &Value, new: &mut Value) -> Result<
     }
 }
 
+/// Takes away what is not spelled when it is empty.
+pub(crate) fn shorten(resource: &Resource, object: &mut Value) {
+    for field in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        drop_empty(&mut object["metadata"], field);
+    }
+    if resource.plural == "services" {
+        drop_empty(&mut object["status"], "conditions");
+        drop_empty(&mut object["status"]["loadBalancer"], "ingress");
+    }
+}
+
+fn drop_empty(object: &mut Value, field: &str) {
+    let is_empty = |value: &Value| match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        other => other.is_null(),
+    };
+    if let Value::Object(fields) = object
+        && fields.get(field).is_some_and(is_empty)
+    {
+        fields.remove(field);
+    }
+}
+
 fn default(object: &mut Value, field: &str, value: Value) {
     if object[field].is_null() {
         object[field] = value;

@@ -49,6 +49,7 @@ impl State {
             return invalid(resource, &name, &wrong);
         }
         self.identify(resource, namespace, &mut object);
+        rules::shorten(resource, &mut object);
         if resource.generation != Generation::Never {
             object["metadata"]["generation"] = json!(1);
         }
@@ -101,6 +102,7 @@ impl State {
         if let Err(wrong) = rules::keep(resource, &old, &mut new) {
             return invalid(resource, &key.1, &wrong);
         }
+        rules::shorten(resource, &mut new);
         if new == *old {
             return ok(200, new);
         }

@@ -1,6 +1,6 @@
 //! What must be so in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -63,15 +63,22 @@ fn strip(mut object: Value) -> Value {
 
 /// In what two pictures differ.
 pub(crate) fn differences(is: &BTreeMap<String, Value>, should: &BTreeMap<String, Value>) -> Vec<String> {
-    let keys: std::collections::BTreeSet<&String> = is.keys().chain(should.keys()).collect();
-    keys.into_iter()
-        .filter(|key| is.get(*key) != should.get(*key))
-        .map(|key| format!("{key}:\n     is {}\n should {}", said(is.get(key)), said(should.get(key))))
-        .collect()
+    let mut all = Vec::new();
+    for key in is.keys().chain(should.keys()).collect::<BTreeSet<_>>() {
+        differ(key, is.get(key).unwrap_or(&Value::Null), should.get(key).unwrap_or(&Value::Null), &mut all);
+    }
+    all
 }
 
-fn said(value: Option<&Value>) -> String {
-    value.map_or_else(|| "not there".to_owned(), ToString::to_string)
+fn differ(path: &str, is: &Value, should: &Value, all: &mut Vec<String>) {
+    if let (Value::Object(is), Value::Object(should)) = (is, should) {
+        for name in is.keys().chain(should.keys()).collect::<BTreeSet<_>>() {
+            let (is, should) = (is.get(name).unwrap_or(&Value::Null), should.get(name).unwrap_or(&Value::Null));
+            differ(&format!("{path}.{name}"), is, should, all);
+        }
+    } else if is != should {
+        all.push(format!("{path} is {is}, should be {should}"));
+    }
 }
 
 /// Versions of what is somebody else's.

@@ -182,7 +182,8 @@ impl Stage {
                 Weather::ListsCut => cut_lists(&server, &mut chance),
                 Weather::OlderServer => {
                     let backup = exporter.backup();
-                    sleep(millis(&mut chance, 15_000)).await;
+                    exporter.age(100_000);
+                    sleep(Duration::from_secs(20) + millis(&mut chance, 15_000)).await;
                     exporter.restore(&backup);
                 }
                 Weather::SlowLinks => {

@@ -19,8 +19,8 @@ use crate::{
     adversary::{KINDS, STROKES, Stage, Weather, strike},
     calm,
     world::{
-        Chance,
-        oracle::{counts, decoys, differences, picture, written},
+        Chance, World,
+        oracle::{counts, decoys, differences, picture, twice, written},
         scene, simulate,
     },
 };
@@ -57,7 +57,8 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
             join_all(weathers.iter().map(|weather| stage.brew(*weather, 12, Chance::new(chance.below(u64::MAX)))));
         let script = calm::script(&mut chance);
         let acting = async {
-            sleep(Duration::from_secs(20)).await;
+            // What changes before it was mirrored once would not be counted.
+            until_all_is_there(&stage.world).await;
             for (pause, link, change, origin) in script {
                 sleep(Duration::from_millis(pause)).await;
                 scene::change(&stage.world, link, change, origin);
@@ -72,7 +73,9 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         let fresh = world.with_another_importer();
         scene::furnish_importer(&fresh.importer);
         let other = fresh.start("fresh", false);
-        sleep(Duration::from_secs(7200)).await;
+        sleep(Duration::from_secs(600)).await;
+        other.stop().await;
+        sleep(Duration::from_secs(6600)).await;
         let late: Vec<String> = written(world, since).into_iter().map(|write| write.line).collect();
         let wrong = differences(&picture(&world.importer), &picture(&fresh.importer));
         assert!(wrong.is_empty(), "it ends otherwise than from scratch:\n{}", wrong.join("\n"));
@@ -80,15 +83,25 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         assert_eq!(decoys(&world.importer), foreign, "something foreign was touched");
         // What an older server has forgotten comes and goes by itself.
         if !weathers.contains(&Weather::OlderServer) {
-            assert_eq!(counts(&written(world, 0)), expected(), "made or deleted too often");
+            let wrote = written(world, 0);
+            assert_eq!(counts(&wrote), expected(), "Services made or deleted");
+            assert_eq!(twice(&wrote), Vec::<String>::new(), "made or deleted twice");
         }
-        other.stop().await;
         let controllers: Vec<_> = stage.controllers().drain(..).collect();
         for controller in controllers {
             controller.stop().await;
         }
         (world.importer.struck(), world.trace.lines())
     })
+}
+
+/// Waits until every mirror of the beginning is there, whatever the weather.
+async fn until_all_is_there(world: &World) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(3600);
+    while world.importer.all("endpointslices").len() < calm::MIRRORS {
+        assert!(tokio::time::Instant::now() < end, "the mirrors are not made within an hour");
+        sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// What is made and deleted without any fault.

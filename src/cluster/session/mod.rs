@@ -19,6 +19,7 @@ mod identity;
 mod listing;
 mod nodes;
 mod once;
+mod version;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -182,6 +183,7 @@ impl Session {
             biased;
             ended = self.renewal(&task) => ended,
             ended = self.heartbeat(identity, &running) => ended,
+            ended = self.setback(&task) => ended,
             ended = self.follow_nodes(&nodes_told) => ended,
             ended = self.follow(&task, identity, &running, nodes, backoff) => ended,
         }

@@ -123,6 +123,11 @@ impl Server {
         self.state().backup()
     }
 
+    /// Others write so many times.
+    pub(crate) fn age(&self, by: u64) {
+        self.state().age(by);
+    }
+
     pub(crate) fn restore(&self, backup: &Backup) {
         self.state().restore(backup);
     }

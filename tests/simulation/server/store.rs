@@ -203,6 +203,11 @@ impl State {
         self.oldest = self.version;
     }
 
+    /// What does not concern us is written too: a version counts for all kinds.
+    pub(crate) fn age(&mut self, by: u64) {
+        self.version += by;
+    }
+
     pub(crate) fn backup(&self) -> Backup {
         Backup { version: self.version, kinds: self.kinds.clone() }
     }

@@ -96,6 +96,8 @@ pub(crate) struct Wrote {
     pub(crate) verb: String,
     /// `services`, `clusterlinks/status`
     pub(crate) kind: String,
+    /// `shop/s0-east`
+    pub(crate) name: String,
     pub(crate) line: String,
 }
 
@@ -119,15 +121,35 @@ fn wrote(line: &str) -> Option<Wrote> {
     (ours && code.starts_with('2')).then(|| Wrote {
         verb: verb.to_owned(),
         kind: format!("{plural}{status}"),
+        name: name_of(&segments, verb, line),
         line: line.to_owned(),
     })
 }
 
-/// How often each kind of object was made and deleted.
+/// Namespace and name: from the path, or from the body of a creation.
+fn name_of(segments: &[&str], verb: &str, line: &str) -> String {
+    if verb != "create" {
+        return segments.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("/");
+    }
+    let body: Value = line.find('{').and_then(|at| serde_json::from_str(&line[at..]).ok()).unwrap_or_default();
+    format!("{} {}", body["metadata"]["namespace"], body["metadata"]["name"])
+}
+
+/// How often Services were made and deleted. Slices are not counted: how many a mirror has on its
+/// way from one state to another depends on what comes first.
 pub(crate) fn counts(wrote: &[Wrote]) -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
-    for write in wrote.iter().filter(|write| write.verb != "patch") {
-        *all.entry(format!("{} {}", write.verb, write.kind)).or_default() += 1;
+    for write in wrote.iter().filter(|write| write.verb != "patch" && write.kind == "services") {
+        *all.entry(write.verb.clone()).or_default() += 1;
     }
     all
+}
+
+/// What was made or deleted more than once.
+pub(crate) fn twice(wrote: &[Wrote]) -> Vec<String> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for write in wrote.iter().filter(|write| write.verb != "patch") {
+        *all.entry(format!("{} {} {}", write.verb, write.kind, write.name)).or_default() += 1;
+    }
+    all.into_iter().filter(|(_, times)| *times > 1).map(|(what, times)| format!("{what}: {times} times")).collect()
 }

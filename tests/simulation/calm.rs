@@ -123,14 +123,14 @@ fn l09_a_crash_after_any_write_changes_nothing_of_the_end() {
             assert!(controller.death(Duration::from_secs(60)).await, "there are {n} writes");
             controller.kill().await;
             let controller = world.start("two", false);
-            sleep(Duration::from_secs(120)).await;
+            sleep(Duration::from_secs(30)).await;
             let wrong = differences(&picture(&world.importer), &should);
             assert!(wrong.is_empty(), "after write {n}:\n{}", wrong.join("\n"));
             let wrote = written(&world, 0);
             assert_eq!(twice(&wrote), Vec::<String>::new(), "after write {n}");
             assert_eq!(decoys(&world.importer), foreign);
             let since = world.trace.lines().len();
-            sleep(Duration::from_secs(600)).await;
+            sleep(Duration::from_secs(120)).await;
             assert_eq!(written(&world, since), [], "after write {n}");
             controller.stop().await;
         });

@@ -81,8 +81,7 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         assert!(wrong.is_empty(), "it ends otherwise than from scratch:\n{}", wrong.join("\n"));
         assert_eq!(late, Vec::<String>::new(), "it does not come to rest");
         assert_eq!(decoys(&world.importer), foreign, "something foreign was touched");
-        // What an older server has forgotten comes and goes by itself.
-        if !weathers.contains(&Weather::OlderServer) {
+        if counts_are_certain(&weathers) {
             let wrote = written(world, 0);
             assert_eq!(counts(&wrote), expected(), "Services made or deleted");
             assert_eq!(twice(&wrote), Vec::<String>::new(), "made or deleted twice");
@@ -93,6 +92,15 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         }
         (world.importer.struck(), world.trace.lines())
     })
+}
+
+/// Whether nothing may be made or deleted more often than without faults.
+fn counts_are_certain(weathers: &[Weather]) -> bool {
+    // What an older server has forgotten comes and goes by itself, and so does what is told once more
+    // as it was earlier. A leader whose link is lost goes by what it knew last, which may be older
+    // than what the leader before it has written.
+    let two_views = weathers.contains(&Weather::TwoLeaders) && weathers.len() > 1;
+    !two_views && !weathers.contains(&Weather::OlderServer) && !weathers.contains(&Weather::EventsRepeat)
 }
 
 /// Waits until every mirror of the beginning is there, whatever the weather.
@@ -171,7 +179,7 @@ fn coverage(struck: &Struck) -> Vec<String> {
 }
 
 /// Enough for every fault to meet every kind of write, and about a minute.
-const SEEDS: u64 = 48;
+const SEEDS: u64 = 32;
 
 #[test]
 fn storm_whatever_happens_the_end_is_as_planned() {

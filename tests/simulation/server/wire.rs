@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, channel::mpsc::UnboundedReceiver, stream::unfold};
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::Notify, time::sleep};
 use tower::BoxError;
 
 use super::store::Line;
@@ -40,7 +40,9 @@ struct Weather {
 pub(crate) struct Wire(Arc<Inner>);
 
 struct Inner {
-    weather: watch::Sender<Weather>,
+    weather: Mutex<Weather>,
+    /// Wakes in the order of waiting; a watch channel wakes by chance.
+    changed: Notify,
     tuning: Mutex<Tuning>,
 }
 
@@ -56,15 +58,15 @@ struct Tuning {
 
 impl Default for Wire {
     fn default() -> Self {
-        let weather = watch::Sender::new(Weather { mode: Mode::Open, breaks: 0, forgotten: 0 });
+        let weather = Mutex::new(Weather { mode: Mode::Open, breaks: 0, forgotten: 0 });
         let tuning = Tuning { latency: Duration::from_millis(1), ..Tuning::default() };
-        Self(Arc::new(Inner { weather, tuning: Mutex::new(tuning) }))
+        Self(Arc::new(Inner { weather, changed: Notify::new(), tuning: Mutex::new(tuning) }))
     }
 }
 
 impl Wire {
     pub(crate) fn set(&self, mode: Mode) {
-        self.0.weather.send_modify(|weather| {
+        self.change(|weather| {
             if weather.mode != Mode::Dead {
                 weather.mode = mode;
             }
@@ -74,11 +76,31 @@ impl Wire {
 
     /// Every connection that is open now stays so and carries nothing any more.
     pub(crate) fn forget(&self) {
-        self.0.weather.send_modify(|weather| weather.forgotten += 1);
+        self.change(|weather| weather.forgotten += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.0.weather.lock().unwrap());
+        self.0.changed.notify_waiters();
+    }
+
+    fn weather(&self) -> Weather {
+        *self.0.weather.lock().unwrap()
+    }
+
+    async fn wait_for(&self, is_so: impl Fn(&Weather) -> bool) -> Weather {
+        loop {
+            let changed = self.0.changed.notified();
+            let weather = self.weather();
+            if is_so(&weather) {
+                return weather;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        self.0.weather.borrow().mode == Mode::Dead
+        self.weather().mode == Mode::Dead
     }
 
     pub(crate) fn latency(&self, latency: Duration) {
@@ -129,9 +151,8 @@ impl Wire {
     }
 
     async fn passable(&self) -> Result<(), BoxError> {
-        let mut weather = self.0.weather.subscribe();
-        let mode = weather.wait_for(|weather| !matches!(weather.mode, Mode::Held | Mode::Dead)).await?.mode;
-        if mode == Mode::Refused { Err("connection refused".into()) } else { Ok(()) }
+        let weather = self.wait_for(|weather| !matches!(weather.mode, Mode::Held | Mode::Dead)).await;
+        if weather.mode == Mode::Refused { Err("connection refused".into()) } else { Ok(()) }
     }
 
     /// Carries what comes on a watch of that kind.
@@ -140,7 +161,7 @@ impl Wire {
         plural: &str,
         lines: UnboundedReceiver<Line>,
     ) -> impl Stream<Item = Result<Bytes, BoxError>> + use<> {
-        let born = *self.0.weather.borrow();
+        let born = self.weather();
         let flow = Flow { wire: self.clone(), plural: plural.to_owned(), lines, born };
         unfold(Some(flow), |flow| async move { flow?.next().await })
     }
@@ -155,11 +176,10 @@ struct Flow {
 
 impl Flow {
     async fn next(mut self) -> Option<(Line, Option<Self>)> {
-        let mut weather = self.wire.0.weather.subscribe();
         let (breaks, forgotten) = (self.born.breaks, self.born.forgotten);
         let line = tokio::select! {
             biased;
-            _ = weather.wait_for(|weather| weather.breaks > breaks) => Err("connection reset".into()),
+            _ = self.wire.wait_for(|weather| weather.breaks > breaks) => Err("connection reset".into()),
             line = self.lines.next() => line?,
         };
         if line.is_err() {
@@ -167,7 +187,7 @@ impl Flow {
         }
         let lag = self.wire.0.tuning.lock().unwrap().lag.get(&self.plural).copied().unwrap_or_default();
         sleep(lag).await;
-        if weather.borrow().forgotten > forgotten {
+        if self.wire.weather().forgotten > forgotten {
             std::future::pending::<()>().await;
         }
         match self.wire.carry().await {

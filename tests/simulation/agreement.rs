@@ -72,3 +72,10 @@ async fn the_server_in_memory_does_what_a_real_one_does() {
         behaviour.play(&world).await;
     }
 }
+
+#[test]
+fn everything_else_is_asked_of_a_real_server_too() {
+    let only_here: Vec<&Behaviour> = Behaviour::ALL.iter().filter(|behaviour| !behaviour.is_provocable()).collect();
+    use Behaviour::{Hanging, RestoredFromABackup, ServerErrors, Throttled, WatchCutInTheMiddle};
+    assert_eq!(only_here, [&Throttled, &ServerErrors, &WatchCutInTheMiddle, &Hanging, &RestoredFromABackup]);
+}

@@ -46,52 +46,56 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
     simulate(seed, async || {
         let mut chance = Chance::new(seed);
         let weathers = weathers(seed, &mut chance);
-        let stroke = STROKES[usize::try_from(seed).unwrap() % STROKES.len()];
+        let stroke = STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()];
         println!("seed {seed}: {weathers:?}, {}", stroke.0);
         let world = calm::world();
         let foreign = decoys(&world.importer);
         let stage = Stage::new(world, if weathers.contains(&Weather::TwoLeaders) { 2 } else { 1 });
         strike(&stage.world.importer, stroke);
-
         let brewing =
             join_all(weathers.iter().map(|weather| stage.brew(*weather, 12, Chance::new(chance.below(u64::MAX)))));
         let script = calm::script(&mut chance);
-        let acting = async {
-            // What changes before it was mirrored once would not be counted.
-            until_all_is_there(&stage.world).await;
-            for (pause, link, change, origin) in script {
-                sleep(Duration::from_millis(pause)).await;
-                scene::change(&stage.world, link, change, origin);
-            }
-        };
-        tokio::join!(brewing, acting);
+        tokio::join!(brewing, act(&stage.world, script));
         stage.clear_up();
         sleep(Duration::from_secs(600)).await;
-
-        let world = &stage.world;
-        let since = world.trace.lines().len();
-        let fresh = world.with_another_importer();
-        scene::furnish_importer(&fresh.importer);
-        let other = fresh.start("fresh", false);
-        sleep(Duration::from_secs(600)).await;
-        other.stop().await;
-        sleep(Duration::from_secs(6600)).await;
-        let late: Vec<String> = written(world, since).into_iter().map(|write| write.line).collect();
-        let wrong = differences(&picture(&world.importer), &picture(&fresh.importer));
-        assert!(wrong.is_empty(), "it ends otherwise than from scratch:\n{}", wrong.join("\n"));
-        assert_eq!(late, Vec::<String>::new(), "it does not come to rest");
-        assert_eq!(decoys(&world.importer), foreign, "something foreign was touched");
-        if counts_are_certain(&weathers) {
-            let wrote = written(world, 0);
-            assert_eq!(counts(&wrote), expected(), "Services made or deleted");
-            assert_eq!(twice(&wrote), Vec::<String>::new(), "made or deleted twice");
-        }
+        judge(&stage.world, counts_are_certain(&weathers)).await;
+        assert_eq!(decoys(&stage.world.importer), foreign, "something foreign was touched");
         let controllers: Vec<_> = stage.controllers().drain(..).collect();
         for controller in controllers {
             controller.stop().await;
         }
-        (world.importer.struck(), world.trace.lines())
+        (stage.world.importer.struck(), stage.world.trace.lines())
     })
+}
+
+/// Everything that users do.
+async fn act(world: &World, script: Vec<(u64, &'static str, scene::Change, u64)>) {
+    // What changes before it was mirrored once would not be counted.
+    until_all_is_there(world).await;
+    for (pause, link, change, origin) in script {
+        sleep(Duration::from_millis(pause)).await;
+        scene::change(world, link, change, origin);
+    }
+}
+
+/// The end is as from scratch, nothing was done twice, and two hours bring nothing new.
+async fn judge(world: &World, counts_are_certain: bool) {
+    let since = world.trace.lines().len();
+    let fresh = world.with_another_importer();
+    scene::furnish_importer(&fresh.importer);
+    let other = fresh.start("fresh", false);
+    sleep(Duration::from_secs(600)).await;
+    other.stop().await;
+    sleep(Duration::from_secs(6600)).await;
+    let late: Vec<String> = written(world, since).into_iter().map(|write| write.line).collect();
+    let wrong = differences(&picture(&world.importer), &picture(&fresh.importer));
+    assert!(wrong.is_empty(), "it ends otherwise than from scratch:\n{}", wrong.join("\n"));
+    assert_eq!(late, Vec::<String>::new(), "it does not come to rest");
+    if counts_are_certain {
+        let wrote = written(world, 0);
+        assert_eq!(counts(&wrote), expected(), "Services made or deleted");
+        assert_eq!(twice(&wrote), Vec::<String>::new(), "made or deleted twice");
+    }
 }
 
 /// Whether nothing may be made or deleted more often than without faults.
@@ -200,8 +204,8 @@ fn storm_whatever_happens_the_end_is_as_planned() {
 
 #[test]
 fn a_seed_always_plays_the_same() {
-    // With crashes, with half-open links, with two leaders, with everything that breaks connections.
-    for seed in [0, 10, 14, 30] {
+    // With crashes; with two leaders, kinds that reorder and rights revoked; with two leaders and lists cut.
+    for seed in [0, 14, 30] {
         let traces = [play(seed).1, play(seed).1];
         for (index, (a, b)) in traces[0].iter().zip(&traces[1]).enumerate() {
             assert_eq!(a, b, "line {index} of seed {seed}");

@@ -41,7 +41,8 @@ fn kubeconfig(link: &str) -> String {
 pub(crate) fn export(exporter: &Server, link: &str, origin: u64) {
     let (namespace, name) = (namespace_of(origin), format!("s{origin}"));
     let balanced = origin % 4 < 2;
-    let labels = json!({"heliostat.dev/export": "true", "tier": if origin % 3 == 0 { "front" } else { "back" }});
+    let labels =
+        json!({"heliostat.dev/export": "true", "tier": if origin.is_multiple_of(3) { "front" } else { "back" }});
     let service = json!({
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {"type": if balanced { "LoadBalancer" } else { "ClusterIP" }, "ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 9090}]},

@@ -67,7 +67,7 @@ test-unit: ## Unit and property tests, and that generated files and documents ar
 
 .PHONY: soak
 soak: ## The controller in simulated bad weather, for hours, with ever new seeds. MINUTES=480
-	HELIOSTAT_SOAK_MINUTES=$(or $(MINUTES),480) cargo test --locked --test simulation storm -- --nocapture
+	HELIOSTAT_FIRST_SEED=$$(date +%s) HELIOSTAT_SOAK_MINUTES=$(or $(MINUTES),480) cargo test --locked --test simulation storm -- --nocapture
 
 .PHONY: lint
 lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors

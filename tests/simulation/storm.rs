@@ -132,9 +132,10 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Plays seeds side by side until there are no more, or the time is over; gives what went wrong.
-fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, Vec<u64>) {
-    let next = AtomicU64::new(seeds.start);
+/// Plays seeds side by side until there are no more, or the time is over; gives what has struck what,
+/// how many there were, and those that failed.
+fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, u64, Vec<u64>) {
+    let (next, played) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let (struck, failed) = (Mutex::new(Struck::new()), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -145,13 +146,14 @@ fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, Vec
                     if seed >= seeds.end || until.is_some_and(|until| Instant::now() >= until) {
                         return;
                     }
+                    played.fetch_add(1, Ordering::Relaxed);
                     match catch_unwind(AssertUnwindSafe(|| play(seed))) {
                         Ok((more, _)) => {
                             let mut struck = struck.lock().unwrap();
                             more.into_iter().for_each(|(cell, times)| *struck.entry(cell).or_default() += times);
                         }
                         Err(_) => {
-                            println!("seed {seed} failed; again: HELIOSTAT_SEED={seed} cargo test --test simulation storm -- --nocapture");
+                            println!("seed {seed} failed; again: HELIOSTAT_SEED={seed} cargo test --test simulation storm_ -- --nocapture");
                             failed.lock().unwrap().push(seed);
                         }
                     }
@@ -159,7 +161,7 @@ fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, Vec
             });
         }
     });
-    (struck.into_inner().unwrap(), failed.into_inner().unwrap())
+    (struck.into_inner().unwrap(), played.into_inner(), failed.into_inner().unwrap())
 }
 
 /// Prints how often which fault met which kind of write; gives the cells that are empty.
@@ -193,11 +195,13 @@ fn storm_whatever_happens_the_end_is_as_planned() {
     }
     let until =
         from_environment("HELIOSTAT_SOAK_MINUTES").map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
-    let most = from_environment("HELIOSTAT_SEEDS").unwrap_or(if until.is_some() { u64::MAX } else { SEEDS });
-    let (struck, failed) = play_all(0..most, until);
+    let first = from_environment("HELIOSTAT_FIRST_SEED").unwrap_or(0);
+    let most = from_environment("HELIOSTAT_SEEDS").unwrap_or(if until.is_some() { u64::MAX - first } else { SEEDS });
+    let (struck, played, failed) = play_all(first..first + most, until);
     let empty = coverage(&struck);
+    println!("{played} seeds from {first}");
     assert_eq!(failed, Vec::<u64>::new(), "the seeds that failed");
-    if most >= SEEDS {
+    if played >= SEEDS {
         assert_eq!(empty, Vec::<String>::new(), "no write has met these faults");
     }
 }

@@ -65,6 +65,10 @@ test-all: lint test-unit deny test-envoy ## The same with every gateway, which t
 test-unit: ## Unit and property tests, and that generated files and documents are current; no cluster
 	cargo test --locked
 
+.PHONY: soak
+soak: ## The controller in simulated bad weather, for hours, with ever new seeds. MINUTES=480
+	HELIOSTAT_FIRST_SEED=$$(date +%s) HELIOSTAT_SOAK_MINUTES=$(or $(MINUTES),480) cargo test --locked --test simulation storm -- --nocapture
+
 .PHONY: lint
 lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
 	cargo fmt --check

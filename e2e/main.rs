@@ -8,8 +8,11 @@
 
 mod admission;
 mod admission_exporter;
+mod api_server;
 mod audit;
 mod audit_log;
+#[path = "../tests/simulation/behaviour/mod.rs"]
+mod behaviour;
 mod controller;
 mod crd_rules;
 mod direct;

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod apply;
 pub mod cli;
+pub mod clock;
 pub mod cluster;
 pub mod core;
 pub mod gateway;

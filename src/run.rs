@@ -29,12 +29,13 @@ use crate::{
         lease::{Elector, Leadership},
         writer::Writer,
     },
+    clock::Clock,
     cluster::{
         client::{LocalClientError, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
         probe,
-        sessions::Sessions,
+        sessions::{Connect, Sessions, system_connect},
     },
     core::{
         engine::{Engine, Settings},
@@ -112,6 +113,16 @@ async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> 
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, what, flag, source })
 }
 
+/// What a controller meets the world by.
+pub struct Surroundings {
+    /// This cluster.
+    pub client: Client,
+    /// Makes the clients of links.
+    pub connect: Connect,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
 /// Runs the controller until `shutdown`, then ends what is under way.
 ///
 /// # Errors
@@ -128,24 +139,42 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     };
     let Config { listen, namespace, .. } = &config;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
+    let around = Surroundings { client, connect: system_connect(), clock: Clock::system() };
+    run_in(&config, around, Some(listener), listeners, shutdown).await;
+    Ok(())
+}
 
+/// The same without any socket: nobody is answered, and the exporter's side stays off. For
+/// simulations.
+pub async fn run_with(config: &Config, around: Surroundings, shutdown: CancellationToken) {
+    run_in(config, around, None, None, shutdown).await;
+}
+
+async fn run_in(
+    config: &Config,
+    around: Surroundings,
+    listener: Option<TcpListener>,
+    listeners: Option<Listeners>,
+    shutdown: CancellationToken,
+) {
+    let Surroundings { client, connect, clock } = around;
     let metrics = Arc::new(Metrics::default());
     let pulse = Arc::new(Pulse::default());
     // Ends later than `shutdown`: what answers to writes under way need.
     let end = CancellationToken::new();
-    let (leadership, election) = take_part(&config, &client, &end);
+    let (leadership, election) = take_part(config, &client, &end);
 
     // Read: this cluster, the links, hostnames, and whether gateways answer.
     let (tell, news) = mpsc::channel(NEWS);
-    let health = local::watch_all(client.clone(), config.export.is_some(), tell.clone(), shutdown.clone());
+    let health = local::watch_all(client.clone(), listeners.is_some(), tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(Vec::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
     let partners =
         Partners { client: &client, leadership: &leadership, metrics: &metrics, tell: &tell, shutdown: &shutdown };
-    let exporting = listeners.map(|listeners| Exporting::begin(&config, listeners, &partners));
-    let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell));
+    let exporting = listeners.map(|listeners| Exporting::begin(config, listeners, &partners));
+    let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell, connect, clock.clone()));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
 
     // Answer.
@@ -156,26 +185,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         metrics: Arc::clone(&metrics),
         pulse: Arc::clone(&pulse),
     };
-    let served = tokio::spawn(serve::serve(listener, Arc::new(probes), end.clone()));
+    let served = listener.map(|listener| tokio::spawn(serve::serve(listener, Arc::new(probes), end.clone())));
 
     // Decide and write.
     let (reporter, sender) = Reporter::new(client.clone(), leadership.clone(), Arc::clone(&metrics), host());
     let events = tokio::spawn(sender.run(shutdown.clone()));
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
     let hands = Hands { writer, sessions, hosts, targets, exporting, reporter, metrics: Arc::clone(&metrics) };
-    let engine = Engine::new(settings(&config));
-    let Hands { writer, exporting, .. } =
-        Deciding { engine, news, hands, metrics, held: BTreeMap::new(), pulse }.run(&shutdown).await;
+    let engine = Engine::new(settings(config));
+    let deciding = Deciding { engine, news, hands, metrics, held: BTreeMap::new(), pulse, clock };
+    let Hands { writer, exporting, .. } = deciding.run(&shutdown).await;
 
     writer.drain(DRAIN).await;
     end.cancel();
-    let tasks = [Some(names), Some(prober), Some(links), Some(events), Some(served), election].into_iter().flatten();
+    let tasks = [Some(names), Some(prober), Some(links), Some(events), served, election].into_iter().flatten();
     let exporters = exporting.map(Exporting::into_tasks).into_iter().flatten();
     if timeout(GOODBYE, join_all(tasks.chain(exporters))).await.is_err() {
         tracing::warn!("stopped without waiting any longer for an answer");
     }
     tracing::info!("stopped");
-    Ok(())
 }
 
 fn settings(config: &Config) -> Settings {

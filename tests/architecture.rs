@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("core", &["api"]),
     ("gateway", &["api", "core"]),
-    ("cluster", &["api", "core"]),
+    ("clock", &[]),
+    ("cluster", &["api", "core", "clock"]),
     // Its answers are read by the same functions as everything else that is read.
     ("apply", &["api", "core", "cluster::wire", "cluster::text", "metrics", "xds::pki"]),
     ("xds", &["core"]),
@@ -21,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["api", "core", "xds::bootstrap"]),
     ("metrics", &["api", "core"]),
     ("serve", &[]),
-    ("run", &["api", "core", "gateway", "cluster", "apply", "xds", "metrics", "serve"]),
+    ("run", &["api", "core", "gateway", "clock", "cluster", "apply", "xds", "metrics", "serve"]),
     ("cli", &["api", "core", "cluster", "apply", "metrics", "run"]),
 ];
 

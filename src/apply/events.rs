@@ -97,8 +97,9 @@ impl Sender {
     pub async fn run(mut self, shutdown: CancellationToken) {
         loop {
             let event = tokio::select! {
-                event = self.waiting.recv() => event,
+                biased;
                 () = shutdown.cancelled() => return,
+                event = self.waiting.recv() => event,
             };
             let Some(event) = event else { return };
             if self.leadership.remaining().is_none() {

@@ -154,8 +154,9 @@ impl Elector {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
+                biased;
                 () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(PERIOD) => {}
             }
         }
     }

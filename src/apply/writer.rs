@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::Client;
 use serde::de::DeserializeOwned;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,6 +35,8 @@ struct Shared {
     leadership: Leadership,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
+    /// Held by the first of the writes that wait for leadership: they wait in the order of their decision.
+    turn: Mutex<()>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -48,7 +50,7 @@ impl Writer {
     /// that have not been sent are not.
     #[must_use]
     pub fn new(client: Client, leadership: Leadership, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
-        let shared = Shared { client, leadership, metrics, shutdown };
+        let shared = Shared { client, leadership, metrics, shutdown, turn: Mutex::default() };
         Self { shared: Arc::new(shared), under_way: JoinSet::new() }
     }
 
@@ -104,10 +106,16 @@ impl Shared {
     /// conflict once this replica leads, so that it is decided again.
     async fn wait_for_leadership(&self) -> WriteError {
         tokio::select! {
-            () = self.leadership.acquired() => {}
+            biased;
+            () = self.turn_to_write() => {}
             () = self.shutdown.cancelled() => {}
         }
         failure(WriteFailure::Conflict, "decided while another replica was the leader")
+    }
+
+    async fn turn_to_write(&self) {
+        let _turn = self.turn.lock().await;
+        self.leadership.acquired().await;
     }
 
     fn report(&self, id: WriteId, rendered: &Rendered, result: &Result<Written, WriteError>, took: Duration) {

@@ -162,6 +162,12 @@ impl Fake {
         self.state().tell(plural, namespace, "DELETED", &object);
     }
 
+    /// The version becomes another one by so much, as by the writes of others or by an old backup.
+    pub(super) fn age(&self, by: i64) {
+        let mut state = self.state();
+        state.version = state.version.checked_add_signed(by).unwrap();
+    }
+
     /// Removes an object and tells nobody, as when a watch misses it.
     pub(super) fn forget(&self, plural: &str, namespace: &str, name: &str) -> Value {
         let mut state = self.state();

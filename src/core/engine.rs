@@ -125,6 +125,9 @@ impl Engine {
 
     /// Takes one input and says what is to be done.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
+        if now < self.now {
+            self.set_back(now);
+        }
         self.now = now;
         match input {
             Input::Local(local) => self.on_local(local),
@@ -157,6 +160,12 @@ impl Engine {
         }
         out.extend(self.events.drain(..).map(Output::Event));
         out
+    }
+
+    /// The clock was set back: what waits to be tried again must not wait until it has caught up.
+    fn set_back(&mut self, now: Timestamp) {
+        self.retries.values_mut().for_each(|retry| retry.no_later(now));
+        self.status.no_later(now);
     }
 
     /// When something is due by time alone.

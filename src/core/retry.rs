@@ -44,6 +44,13 @@ impl Retry {
         self.at = now.saturating_add(delay).unwrap_or(Timestamp::MAX);
     }
 
+    /// It waits until then at most.
+    pub fn no_later(&mut self, then: Timestamp) {
+        if self.at != Timestamp::MAX {
+            self.at = self.at.min(then);
+        }
+    }
+
     /// It is being tried again; should that fail, the next delay is longer.
     pub fn tried(&mut self) {
         self.at = Timestamp::MAX;

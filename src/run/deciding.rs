@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::exporting::Exporting;
 use crate::{
     apply::{events::Reporter, writer::Writer},
+    clock::Clock,
     cluster::sessions::Sessions,
     core::{
         engine::Engine,
@@ -51,6 +51,8 @@ pub(super) struct Deciding {
     pub(super) held: BTreeMap<String, usize>,
     /// Shows that the engine lives.
     pub(super) pulse: Arc<Pulse>,
+    /// What time it is for the engine.
+    pub(super) clock: Clock,
 }
 
 /// Those who do what is decided; each takes an order without making anybody wait.
@@ -100,16 +102,18 @@ impl Deciding {
         loop {
             let due = self.due_in();
             let input = tokio::select! {
+                // No chance: the same events give the same writes. Answers first, as there are few.
+                biased;
                 () = shutdown.cancelled() => return self.hands,
-                Some(news) = self.news.recv() => news,
                 answer = self.hands.writer.answered() => answer,
+                Some(news) = self.news.recv() => news,
                 () = tokio::time::sleep(due) => Input::Tick,
             };
             self.metrics.told(&input);
             if let (Input::Local(Local::ClusterUid(uid)), Some(exporting)) = (&input, &self.hands.exporting) {
                 exporting.uid(uid);
             }
-            for output in self.engine.handle(input, Timestamp::now()) {
+            for output in self.engine.handle(input, self.clock.now()) {
                 self.hands.carry_out(output);
             }
             let (waiting, _) = self.engine.backlog();
@@ -135,7 +139,7 @@ impl Deciding {
     /// How long until something is due by time alone.
     fn due_in(&self) -> Duration {
         let due = self.engine.next_wakeup();
-        let left = due.map(|due| Timestamp::now().duration_until(due));
+        let left = due.map(|due| self.clock.now().duration_until(due));
         left.map_or(TICK, |left| Duration::try_from(left).unwrap_or_default().clamp(PAUSE, TICK))
     }
 }

@@ -186,12 +186,13 @@ impl<'a> Reading<'a> {
             }
             let wake = self.recovered_at.filter(|_| self.listed).unwrap_or(deadline);
             tokio::select! {
+                biased;
+                () = sleep_until(wake), if !self.listed || self.recovered_at.is_some() => self.on_time()?,
                 event = news.next() => match event {
                     Some(News::Service(scope, event)) => self.on_service(scope, event).await?,
                     Some(News::Slice(scope, event)) => self.on_slice(scope, event).await?,
                     None => return Err(Ended::Failed(Failure::new(Reason::RemoteUnreachable, "the watches ended"))),
                 },
-                () = sleep_until(wake), if !self.listed || self.recovered_at.is_some() => self.on_time()?,
             }
         }
     }

@@ -19,6 +19,7 @@ mod identity;
 mod listing;
 mod nodes;
 mod once;
+mod setback;
 mod version;
 
 use std::{
@@ -43,6 +44,7 @@ use super::{
 };
 use crate::{
     api::Reason,
+    clock::Clock,
     core::io::{Input, RemoteEvent, Scope, SessionTask},
 };
 
@@ -66,6 +68,8 @@ pub(super) struct Session {
     pub(super) credentials_expire_at: Option<Timestamp>,
     /// This cluster.
     pub(super) own: OwnCluster,
+    /// What time it is.
+    pub(super) clock: Clock,
     /// What to read. A change of `nodes` is followed; any other one begins a new listing.
     pub(super) task: watch::Receiver<SessionTask>,
     /// The engine.
@@ -149,6 +153,7 @@ impl Session {
             State::Reading(identity) => self.read(&identity, backoff).await,
             State::Waiting(delay) => {
                 tokio::select! {
+                    biased;
                     () = sleep(delay) => {}
                     changed = self.task.changed() => changed.ok()?,
                 }
@@ -168,7 +173,7 @@ impl Session {
     }
 
     async fn connect(&self) -> Result<Identity, Ended> {
-        if let Some(at) = self.credentials_expire_at.filter(|at| *at <= Timestamp::now()) {
+        if let Some(at) = self.credentials_expire_at.filter(|at| *at <= self.clock.now()) {
             let expired = CredentialsError::Expired { at };
             return Err(Ended::Failed(Failure::new(expired.reason(), expired.to_string())));
         }
@@ -193,8 +198,10 @@ impl Session {
         let scopes = Watched::of(&task);
         let (nodes_told, nodes) = watch::channel(false);
         let ended = tokio::select! {
+            biased;
             ended = self.renewal(&task) => ended,
             ended = self.heartbeat(identity, &running, &scopes) => ended,
+            ended = self.setback(&task) => ended,
             ended = self.follow_nodes(&nodes_told) => ended,
             ended = self.follow(&task, &scopes, identity, &running, nodes, backoff) => ended,
         };
@@ -261,7 +268,7 @@ impl Session {
 
     async fn tell(&self, event: RemoteEvent) -> Result<(), Ended> {
         // Now, not when there is room for it: waiting is part of how long news takes.
-        let received = Timestamp::now();
+        let received = self.clock.now();
         let input = Input::Remote { link: self.link.clone(), session: self.number, received, event };
         self.out.send(input).await.map_err(|_| Ended::Closed)
     }

@@ -35,6 +35,7 @@ impl Session {
                 task.wait_for(|task| !task.nodes).await.map(drop)
             };
             tokio::select! {
+                biased;
                 unwanted = until => if unwanted.is_err() {
                     return Ended::Closed;
                 },

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, hash::BuildHasher, hash::RandomState, mem};
 
-use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -252,7 +251,7 @@ impl Manager {
         let context = &self.context;
         let reject = |error: &CredentialsError| rejected(&task, &context.namespace, error);
         let credentials = Credentials::parse(kubeconfig).map_err(|error| reject(&error))?;
-        credentials.check_expiry(Timestamp::now()).map_err(|error| reject(&error))?;
+        credentials.check_expiry(context.clock.now()).map_err(|error| reject(&error))?;
         let client = (context.connect)(&credentials, &context.own).map_err(|error| Problem {
             reason: Reason::CredentialsRejected,
             message: format!("clusters[0].cluster.server of the kubeconfig makes no URL: {error}"),
@@ -264,6 +263,7 @@ impl Manager {
             client,
             credentials_expire_at: credentials.expires_at,
             own: context.own.clone(),
+            clock: context.clock.clone(),
             task: tasks,
             out: context.out.clone(),
             reports: self.reports.clone(),
@@ -274,7 +274,8 @@ impl Manager {
     }
 
     async fn tell(&self, link: &str, session: u64, event: RemoteEvent) {
-        let input = Input::Remote { link: link.to_owned(), session, received: Timestamp::now(), event };
+        let received = self.context.clock.now();
+        let input = Input::Remote { link: link.to_owned(), session, received, event };
         // The engine only stops listening at shutdown.
         let _ = self.context.out.send(input).await;
     }

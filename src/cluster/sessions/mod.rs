@@ -25,7 +25,10 @@ use super::{
     own::OwnCluster,
     wire::{SecretData, Wire},
 };
-use crate::core::io::{Input, SessionTask};
+use crate::{
+    clock::Clock,
+    core::io::{Input, SessionTask},
+};
 
 /// How long an old session stays beside a new one that fails for reasons that may pass.
 const OVERLAP: Duration = Duration::from_secs(60);
@@ -33,6 +36,13 @@ const OVERLAP: Duration = Duration::from_secs(60);
 const OWN_REFRESH: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(5));
 /// Secrets that hold no kubeconfig and may be large are not read.
 const SECRETS: &str = "type!=helm.sh/release.v1";
+
+/// Makes hardened clients, which find servers by the system's nameservers.
+#[must_use]
+pub fn system_connect() -> Connect {
+    let lookup: Arc<dyn Lookup> = Arc::new(SystemLookup::default());
+    Arc::new(move |credentials, own| link_client(credentials, own, lookup.clone()))
+}
 
 /// The sessions of all links. `apply` says what is wanted, `run` sees to it.
 pub struct Sessions {
@@ -48,23 +58,25 @@ struct Context {
     out: mpsc::Sender<Input>,
     own: OwnCluster,
     connect: Connect,
+    clock: Clock,
 }
 
-/// Makes the client of a link. The tests have one of their own.
-type Connect = Arc<dyn Fn(&Credentials, &OwnCluster) -> Result<Client, http::Error> + Send + Sync>;
+/// Makes the client of a link. Tests have one of their own.
+pub type Connect = Arc<dyn Fn(&Credentials, &OwnCluster) -> Result<Client, http::Error> + Send + Sync>;
 
 impl Sessions {
     /// Sessions whose credentials are Secrets of `namespace`, read with `client`, and whose news
     /// goes to `out`. Nothing runs yet.
     #[must_use]
-    pub fn new(client: Client, namespace: impl Into<String>, out: mpsc::Sender<Input>) -> Self {
-        let lookup: Arc<dyn Lookup> = Arc::new(SystemLookup::default());
-        let connect: Connect = Arc::new(move |credentials, own| link_client(credentials, own, lookup.clone()));
-        Self::with(client, namespace.into(), out, connect)
-    }
-
-    fn with(client: Client, namespace: String, out: mpsc::Sender<Input>, connect: Connect) -> Self {
-        let context = Context { client, namespace, out, own: OwnCluster::default(), connect };
+    pub fn new(
+        client: Client,
+        namespace: impl Into<String>,
+        out: mpsc::Sender<Input>,
+        connect: Connect,
+        clock: Clock,
+    ) -> Self {
+        let (namespace, own) = (namespace.into(), OwnCluster::default());
+        let context = Context { client, namespace, out, own, connect, clock };
         Self { wanted: watch::Sender::default(), context }
     }
 
@@ -104,6 +116,7 @@ impl Sessions {
         wanted.mark_changed();
         loop {
             tokio::select! {
+                biased;
                 changed = wanted.changed() => match changed {
                     Ok(()) => {
                         let wanted = wanted.borrow_and_update().clone();

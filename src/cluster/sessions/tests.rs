@@ -50,7 +50,7 @@ fn rig() -> Rig {
         Ok(reach.lock().unwrap()[name].client())
     });
     let (out, inputs) = mpsc::channel(64);
-    let sessions = Arc::new(Sessions::with(local.client(), "heliostat-system".into(), out, connect));
+    let sessions = Arc::new(Sessions::new(local.client(), "heliostat-system", out, connect, Clock::system()));
     let shutdown = CancellationToken::new();
     let (running, token) = (sessions.clone(), shutdown.clone());
     tokio::spawn(async move { running.run(token).await });

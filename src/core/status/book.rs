@@ -92,6 +92,12 @@ impl StatusBook {
         self.flights.values().any(|(flying, _)| flying == subject)
     }
 
+    /// What waits, waits until then at most.
+    pub fn no_later(&mut self, then: Timestamp) {
+        let hours = self.dirty.values_mut().flatten().chain(self.rest.values_mut());
+        hours.for_each(|hour| *hour = (*hour).min(then));
+    }
+
     /// When the next status is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.dirty.iter().filter(|(subject, _)| !self.in_flight(subject)).filter_map(|(_, due)| *due).min()

@@ -55,6 +55,8 @@ async fn alone_five_hundred_ports_are_programmed_and_published() {
         let start = Timestamp::now();
         exports.bindings().patch(name, over(&[name, &crowd])).await;
         exports.has_programmed(MANY + 1).await;
+        wait("many: all are published", CARRIED, || async { same(exports.published_in(&crowd).await.len(), &MANY) })
+            .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let writes: Vec<Value> =
             log.writes_by(CONTROLLER).unwrap().into_iter().filter(|write| is_of_export(write, &crowd)).collect();
@@ -87,6 +89,12 @@ impl Exports {
             same(there, &(Some(wanted as u64), Some(wanted as u64)))
         })
         .await;
+    }
+
+    /// The slices that the binding publishes in a namespace.
+    async fn published_in(&self, namespace: &str) -> Vec<Value> {
+        let slices = Objects::slices(&self.case.east, namespace).all().await.into_values();
+        slices.filter(|slice| slice["metadata"]["labels"]["heliostat.dev/binding"] == *self.case.name).collect()
     }
 
     fn claims(&self) -> Objects {
@@ -137,15 +145,14 @@ fn last_answer(writes: &[Value]) -> Timestamp {
 /// Claim and published slice of each Service, as they would be made again.
 async fn bodies(exports: &Exports, crowd: &str) -> Vec<(Value, Value)> {
     let claims = exports.claims().all().await;
-    let slices = Objects::slices(&exports.case.east, crowd).all().await;
-    let published = |slice: &&Value| slice["metadata"]["labels"]["heliostat.dev/binding"] == *exports.case.name;
+    let slices = exports.published_in(crowd).await;
     let pair = |slice: &Value| {
         let service = slice["metadata"]["labels"]["heliostat.dev/service-name"].as_str().unwrap();
         let holder = format!("{crowd}/{service}/80");
         let claim = claims.values().find(|claim| claim["spec"]["holderIdentity"] == holder).unwrap();
         (bare_of(claim), bare_of(slice))
     };
-    slices.values().filter(published).map(pair).collect()
+    slices.iter().map(pair).collect()
 }
 
 /// Without what the API server adds, and without the owner, which is in another namespace here.

@@ -20,6 +20,7 @@ mod listing;
 mod nodes;
 mod once;
 mod version;
+mod weight;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

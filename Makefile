@@ -98,6 +98,15 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
 	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy
 
+.PHONY: soak
+soak: soak-fuzz ## What takes hours: tests by chance, with many more cases
+
+# A quarter of an hour; a run that finds something prints the input as bytes.
+FUZZ_CASES ?= 20000
+.PHONY: soak-fuzz
+soak-fuzz: ## Everything that reads bytes of a remote, with FUZZ_CASES changed inputs each from tests/corpus
+	HELIOSTAT_FUZZ_CASES=$(FUZZ_CASES) cargo test --locked --lib fuzz::
+
 .PHONY: rig
 rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules. GATEWAYS="traefik": that too
 	e2e/rig/install

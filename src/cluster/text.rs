@@ -8,13 +8,13 @@ pub const MAX_MESSAGE: usize = 300;
 /// is harmless and short comes out as it is.
 #[must_use]
 pub fn clean(text: &str, max: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(max));
-    for (taken, c) in text.trim().chars().enumerate() {
-        if taken == max {
-            out.push('…');
-            break;
-        }
-        out.push(if is_harmless(c) { c } else { ' ' });
+    let harmless = text.chars().map(|c| if is_harmless(c) { c } else { ' ' });
+    let mut rest = harmless.skip_while(|c| c.is_whitespace());
+    let mut out: String = rest.by_ref().take(max).collect();
+    if rest.any(|c| !c.is_whitespace()) {
+        out.push('…');
+    } else {
+        out.truncate(out.trim_end().len());
     }
     out
 }
@@ -44,5 +44,14 @@ mod tests {
     fn a11_long_text_is_cut_at_a_character() {
         assert_eq!(clean(&"é".repeat(300 * 1024), 4), "éééé…");
         assert_eq!(clean("four", 4), "four");
+        assert_eq!(clean("four     ", 4), "four");
+    }
+
+    #[test]
+    fn a11_what_is_clean_stays_as_it_is() {
+        for text in ["\u{1b}[2J\u{202e}\n", "\n \u{7}x\u{7} \n", "\u{feff}", " a\u{200b}", ""] {
+            let once = clean(text, 100);
+            assert_eq!(clean(&once, 100), once, "{text:?}");
+        }
     }
 }

@@ -156,6 +156,8 @@ mod tests {
             assert!(serde_json::from_str::<ObjectList<OriginWire>>(&list).is_err(), "{unsound}");
             assert!(ask(&list, true).await.is_err(), "{unsound}");
         }
+        let kind = format!("{{\"items\": [], \"kind\": {}{}}}", "[".repeat(200), "]".repeat(200));
+        assert!(ask(&kind, true).await.is_err(), "kube would hold it, and give up on its depth");
         let invalid = Response::new(body(vec![b"{\"items\": [], \"kind\": \"\xff\"}".to_vec()]));
         assert!(read(invalid, true, MAX_LIST, None).await.is_err());
     }

@@ -90,6 +90,8 @@ async fn local_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Resul
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod tests;

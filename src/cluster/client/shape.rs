@@ -40,7 +40,7 @@ impl<'de> Visitor<'de> for List {
         let mut seen = Vec::new();
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
-                "apiVersion" | "kind" => map.next_value_seed(Sound { depth: 0 })?,
+                "apiVersion" | "kind" => map.next_value::<Option<String>>().map(drop)?,
                 "metadata" => map.next_value::<ListMeta>().map(drop)?,
                 "items" => map.next_value::<Option<Items>>().map(drop)?,
                 _ => return Err(A::Error::custom("a field that lists do not have")),

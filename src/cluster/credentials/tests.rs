@@ -368,6 +368,20 @@ fn a01_duplicate_keys_anchors_aliases_tags_and_several_documents_are_refused() {
 }
 
 #[test]
+fn a14_a_value_in_the_place_of_a_name_is_not_shown() {
+    for name in [CANARY, "", " ", "\u{1b}[2J", &"x".repeat(300)] {
+        let mut document = good();
+        document["users"][0]["user"] = json!({name: null});
+        assert_eq!(
+            error(document.to_string().as_bytes()),
+            "users[0].user.(a name that is not shown) is not allowed in the kubeconfig of a link: nobody knows this field; remove it"
+        );
+    }
+    let forgotten = good().to_string().replace("\"token\":", "");
+    error(forgotten.as_bytes());
+}
+
+#[test]
 fn a01_bombs_and_giants_are_refused_before_they_are_held() {
     let bomb: String = std::iter::once("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned())
         .chain((1..20).map(|n| format!("a{n}: &a{n} [{0},{0},{0},{0},{0},{0},{0},{0},{0}]\n", format!("*a{}", n - 1))))

@@ -20,7 +20,7 @@ mod listing;
 mod nodes;
 mod once;
 mod version;
-mod weight;
+pub(super) mod weight;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

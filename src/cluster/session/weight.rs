@@ -11,7 +11,7 @@ use crate::core::model::{
 const OVERHEAD: usize = 48;
 
 /// Something that is held.
-pub(super) trait Weigh {
+pub(in crate::cluster) trait Weigh {
     /// Bytes, about.
     fn weight(&self) -> usize;
 }

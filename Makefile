@@ -135,3 +135,7 @@ install.yaml: ## config/install.yaml and config/install-exporter.yaml, from crds
 .PHONY: fields
 fields: ## docs/fields.md, from crds/
 	UPDATE_DOCS=1 cargo test --locked --test docs the_list_of_fields_is_current
+
+.PHONY: promises
+promises: ## docs/promises.md, from the names of the tests
+	UPDATE_PROMISES=1 cargo test --locked --test promises the_page_of_promises_is_current

@@ -172,6 +172,10 @@ mod tests {
         assert!(ask(format!("{{\"items\": [], \"x\": [{}0]}}", "0,".repeat(3_000_000))).await.is_err());
         assert!(ask(r#"{"items": [], "items": []}"#.to_owned()).await.is_err());
         assert!(ask(r#"{"items": [], "metadata": {}, "metadata": {}}"#.to_owned()).await.is_err());
+        for token in ["resourceVersion", "continue"] {
+            let list = |n| format!("{{\"items\": [], \"metadata\": {{\"{token}\": \"{}\"}}}}", "9".repeat(n));
+            assert!(ask(list(200)).await.is_ok() && ask(list(20 << 10)).await.is_err());
+        }
         assert!(ask(r#"{"items": null}"#.to_owned()).await.is_ok());
     }
 

@@ -13,6 +13,9 @@ use serde::{
 /// pages answers with all there are. Each object takes about a kilobyte while it is read, however
 /// short it is in the answer.
 const MAX_OBJECTS: usize = 20_000;
+/// Longest resourceVersion or token for the next page, which go into URLs; Kubernetes' have some
+/// hundred characters.
+const MAX_TOKEN: usize = 16 << 10;
 /// How deep JSON is looked into; readers skip what lies deeper unseen.
 const MAX_DEPTH: usize = 16;
 
@@ -41,7 +44,12 @@ impl<'de> Visitor<'de> for List {
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
                 "apiVersion" | "kind" => map.next_value::<Option<String>>().map(drop)?,
-                "metadata" => map.next_value::<ListMeta>().map(drop)?,
+                "metadata" => {
+                    let ListMeta { resource_version, continue_, .. } = map.next_value()?;
+                    if [resource_version, continue_].iter().flatten().any(|text| text.len() > MAX_TOKEN) {
+                        return Err(A::Error::custom("a token that is too long"));
+                    }
+                }
                 "items" => map.next_value::<Option<Items>>().map(drop)?,
                 _ => return Err(A::Error::custom("a field that lists do not have")),
             }

@@ -134,6 +134,9 @@ impl<T: FromWire> kube::Resource for Wire<T> {
     }
 }
 
+/// Longest resourceVersion that is kept, in bytes; those of etcd have some twenty digits.
+const MAX_VERSION: usize = 256;
+
 /// What the watcher and keys need of an object's metadata. Names and uids that Kubernetes does
 /// not give out are left out: they go into URLs and keys.
 fn metadata(object: &Value) -> ObjectMeta {
@@ -144,7 +147,7 @@ fn metadata(object: &Value) -> ObjectMeta {
         name: legal("name", field::is_dns_subdomain),
         namespace: legal("namespace", field::is_dns_label),
         uid: legal("uid", field::is_uid),
-        resource_version: text("resourceVersion"),
+        resource_version: text("resourceVersion").filter(|version| version.len() <= MAX_VERSION),
         ..ObjectMeta::default()
     }
 }

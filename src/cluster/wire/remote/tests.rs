@@ -159,6 +159,8 @@ fn a12_a_uid_that_is_none_makes_the_origin_malformed_and_deletes_nothing() {
     for uid in ["\u{1b}[2J", "a b", "../x", &"x".repeat(300 * 1024)] {
         let wire = read::<Origin>(&json!({"metadata": {"namespace": "shop", "name": "books", "uid": uid}}));
         assert_eq!(wire.uid(), "");
+        let version = json!({"metadata": {"namespace": "shop", "name": "books", "resourceVersion": "9".repeat(1000)}});
+        assert_eq!(kube::Resource::meta(&read::<Origin>(&version)).resource_version, None);
         let origin = wire.into_model().unwrap().1;
         let why = origin.malformed.unwrap();
         assert!(origin.uid.is_empty() && why.ends_with(", which is no uid"), "{why}");

@@ -66,7 +66,7 @@ test-unit: ## Unit and property tests, and that generated files and documents ar
 	cargo test --locked
 
 .PHONY: soak
-soak: ## The controller in simulated bad weather, for hours, with ever new seeds. MINUTES=480
+soak: soak-fuzz ## Hours of chance: the controller in simulated bad weather, with ever new seeds. MINUTES=480
 	HELIOSTAT_FIRST_SEED=$$(date +%s) HELIOSTAT_SOAK_MINUTES=$(or $(MINUTES),480) cargo test --locked --test simulation storm -- --nocapture
 
 .PHONY: lint
@@ -102,6 +102,12 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
 	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy
 
+# A quarter of an hour; a run that finds something prints the input as bytes.
+FUZZ_CASES ?= 20000
+.PHONY: soak-fuzz
+soak-fuzz: ## Everything that reads bytes of a remote, with FUZZ_CASES changed inputs each from tests/corpus
+	HELIOSTAT_FUZZ_CASES=$(FUZZ_CASES) cargo test --locked --lib fuzz::
+
 .PHONY: rig
 rig: ## What the clusters are made of: Debian packages, and Kubernetes built from Go modules. GATEWAYS="traefik": that too
 	e2e/rig/install
@@ -130,3 +136,7 @@ install.yaml: ## config/install.yaml and config/install-exporter.yaml, from crds
 .PHONY: fields
 fields: ## docs/fields.md, from crds/
 	UPDATE_DOCS=1 cargo test --locked --test docs the_list_of_fields_is_current
+
+.PHONY: promises
+promises: ## docs/promises.md, from the names of the tests
+	UPDATE_PROMISES=1 cargo test --locked --test promises the_page_of_promises_is_current

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remote_text_cannot_steer_a_terminal() {
+    fn a11_remote_text_cannot_steer_a_terminal() {
         assert_eq!(clean("a\u{1b}[31mred\u{1b}[0mb"), "aredb");
         assert_eq!(clean("x\u{1b}]0;title\u{7}y\u{1b}]8;;http://e\u{1b}\\z"), "xyz");
         assert_eq!(clean("one\ntwo\r\u{8}\u{0}\u{9b}three"), "one two three");

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_cleaned_and_without_trailing_blanks() {
+    fn a11_a_table_is_aligned_cleaned_and_without_trailing_blanks() {
         let text = table(
             ["NAME", "REASON"],
             [["books-east".to_owned(), String::new()], ["a".to_owned(), "No\u{1b}[1mRoute\n!".to_owned()]],
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_yaml_are_cleaned_too() {
+    fn a11_json_and_yaml_are_cleaned_too() {
         let value = serde_json::json!({"m\u{1b}[1m": ["a\u{202e}b", 1, true, null]});
         let render = |format| Output { format }.render(&value, |_| "text".to_owned()).unwrap();
         assert_eq!(

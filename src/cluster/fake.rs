@@ -1,7 +1,7 @@
 //! An API server in memory, for tests: lists in pages, watches, and does wrong when told to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +32,8 @@ struct State {
     watches: Vec<Watch>,
     /// Answers instead of the right ones, by plural, until taken away.
     faults: BTreeMap<String, (u16, Value)>,
+    /// Plurals whose listings always have another page, and it takes a second.
+    endless: BTreeSet<String>,
     requests: Vec<String>,
     /// What discovery tells, by path such as `apis/apps/v1`: (plural, kind, namespaced).
     served: BTreeMap<String, Vec<(&'static str, &'static str, bool)>>,
@@ -97,7 +99,15 @@ impl Fake {
                 if fake.1.load(Ordering::SeqCst) {
                     std::future::pending::<()>().await;
                 }
-                Ok::<_, BoxError>(fake.answer(&Asked::new(&request), request.uri().to_string()))
+                let asked = Asked::new(&request);
+                let endless = fake.state().endless.contains(&asked.plural) && !asked.watch;
+                if endless {
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    let metadata = json!({"resourceVersion": "1", "continue": "0"});
+                    let page = json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": []});
+                    return Ok(json_answer(200, &page));
+                }
+                Ok::<_, BoxError>(fake.respond(&asked, request.uri().to_string()))
             }
         });
         Client::new(service, "default")
@@ -121,6 +131,28 @@ impl Fake {
     pub(super) fn fault(&self, plural: &str, code: u16) {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": format!("{plural} say {code}"), "reason": "X"});
         self.state().faults.insert(plural.to_owned(), (code, status));
+    }
+
+    /// Every request for a plural is answered with this.
+    pub(super) fn answer(&self, plural: &str, code: u16, body: Value) {
+        self.state().faults.insert(plural.to_owned(), (code, body));
+    }
+
+    /// Whether every page of a plural's listing is empty and has another one after it.
+    pub(super) fn endless(&self, plural: &str, endless: bool) {
+        let mut state = self.state();
+        if endless {
+            state.endless.insert(plural.to_owned())
+        } else {
+            state.endless.remove(plural)
+        };
+    }
+
+    /// Says that on all watches of a plural, whatever it is.
+    pub(super) fn say(&self, plural: &str, text: String) {
+        for watch in self.state().watches.iter().filter(|watch| watch.plural == plural) {
+            let _ = watch.lines.unbounded_send(Ok(Frame::data(Bytes::from(text.clone()))));
+        }
     }
 
     pub(super) fn repair(&self, plural: &str) {
@@ -217,7 +249,7 @@ impl Fake {
         self.state().requests.clone()
     }
 
-    fn answer(&self, asked: &Asked, uri: String) -> Answer {
+    fn respond(&self, asked: &Asked, uri: String) -> Answer {
         let mut state = self.state();
         state.requests.push(uri);
         if let Some((code, status)) = state.faults.get(&asked.plural) {

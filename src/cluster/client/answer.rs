@@ -1,33 +1,44 @@
 //! Answers of an exporter: bounded, whole, and what they say they are, before anybody else reads
 //! them.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
-use http_body::{Body, Frame};
+use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use kube::core::ObjectList;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tower::BoxError;
 
-use super::Refused;
+use super::{Refused, secret::Secret, shape};
 use crate::cluster::text::{MAX_MESSAGE, clean};
 
-/// Largest answer that is read: a page of 500 Services has about 2 MiB, of 200 full slices 10 MiB.
-pub(super) const MAX_ANSWER: usize = 64 << 20;
+/// Largest page of a list that is read: one of 500 Services has about 2 MiB, of 100 full slices 3.
+/// A larger one is asked for again in smaller portions.
+pub(super) const MAX_LIST: usize = 8 << 20;
+/// Largest answer that is no list, which is a version or a Namespace. Parsed it takes up to 16
+/// times as much.
+pub(super) const MAX_OBJECT: usize = 2 << 20;
 /// What is read of an error answer; the rest is dropped.
 const MAX_ERROR: usize = 16 << 10;
-/// Longest line of a watch: etcd takes objects of 1.5 MiB, JSON may double that.
-const MAX_LINE: usize = 8 << 20;
+
+/// Refuses what would have to be unpacked: it was not asked for, and a small answer may hold a
+/// large one.
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Refused> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Ok(())
+    } else {
+        Err(Refused::Encoded)
+    }
+}
 
 /// Reads an answer that is a list or an object and checks that it is JSON of that shape, so that
 /// nothing after this point fails on it (kube logs what it cannot decode, whole).
-pub(super) async fn read<B>(response: Response<B>, is_list: bool, max: usize) -> Result<Response<Full<Bytes>>, BoxError>
+pub(super) async fn read<B>(
+    response: Response<B>,
+    is_list: bool,
+    max: usize,
+    secret: Option<&Secret>,
+) -> Result<Response<Full<Bytes>>, BoxError>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
@@ -37,16 +48,20 @@ where
         Err(error) if error.is::<LengthLimitError>() => return Err(Refused::TooLarge(max >> 20).into()),
         Err(error) => return Err(error),
     };
+    if secret.is_some_and(|secret| secret.is_in(&bytes)) {
+        return Err(Refused::Echo.into());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| Refused::NotKubernetes)?;
     let shape = match is_list {
-        true => serde_json::from_slice::<ObjectList<IgnoredAny>>(&bytes).map(|_| ()),
-        false => serde_json::from_slice::<Value>(&bytes).map(|_| ()),
+        true => shape::check_list(text),
+        false => serde_json::from_str::<Value>(text).map(drop),
     };
     shape.map_err(|_| Refused::NotKubernetes)?;
     Ok(Response::from_parts(parts, Full::new(bytes)))
 }
 
 /// Reads an error answer into a Status that is short, harmless and without the secret.
-pub(super) async fn read_error<B>(response: Response<B>, secret: Option<&str>) -> Response<Full<Bytes>>
+pub(super) async fn read_error<B>(response: Response<B>, secret: Option<&Secret>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -55,7 +70,7 @@ where
     let text = String::from_utf8_lossy(&text);
     let said: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     let harmless = |text: &str| match secret {
-        Some(secret) => clean(&text.replace(secret, "[redacted]"), MAX_MESSAGE),
+        Some(secret) => clean(&secret.cut_out_of(text), MAX_MESSAGE),
         None => clean(text, MAX_MESSAGE),
     };
     let is_status = said["kind"] == "Status";
@@ -90,49 +105,15 @@ async fn prefix(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Vec<u8
     text
 }
 
-/// The body of a watch: lines, none longer than [`MAX_LINE`].
-pub(super) struct Lines<B> {
-    body: B,
-    since_newline: usize,
-}
-
-impl<B> Lines<B> {
-    pub(super) fn new(body: B) -> Self {
-        Self { body, since_newline: 0 }
-    }
-
-    fn passes(&mut self, data: &[u8]) -> bool {
-        let mut pieces = data.split(|byte| *byte == b'\n');
-        let first = pieces.next().map_or(0, <[u8]>::len);
-        let longest = pieces.clone().map(<[u8]>::len).max().unwrap_or(0).max(self.since_newline + first);
-        self.since_newline = pieces.next_back().map_or(self.since_newline + first, <[u8]>::len);
-        longest <= MAX_LINE
-    }
-}
-
-impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Lines<B> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            None => return Poll::Ready(None),
-        };
-        match frame.data_ref().is_none_or(|data| self.passes(data)) {
-            true => Poll::Ready(Some(Ok(frame))),
-            false => Poll::Ready(Some(Err(Refused::LineTooLong(MAX_LINE >> 20).into()))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures::stream;
+    use http_body::Frame;
     use http_body_util::StreamBody;
+    use kube::core::ObjectList;
 
     use super::*;
+    use crate::cluster::wire::OriginWire;
 
     fn body(pieces: Vec<Vec<u8>>) -> impl Body<Data = Bytes, Error = BoxError> + Unpin {
         StreamBody::new(stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(Bytes::from(piece))))))
@@ -143,23 +124,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a04_an_endless_line_ends_the_watch() {
-        let piece = vec![b'x'; 1 << 20];
-        let mut short = piece.clone();
-        short.extend(b"\n{}\n");
-        let lines = |pieces| Lines::new(body(pieces)).collect();
-        assert!(lines(vec![piece.clone(); 8]).await.is_ok());
-        assert!(lines(vec![short; 64]).await.is_ok());
-        assert_eq!(
-            refused(&lines(vec![piece.clone(); 9]).await.unwrap_err()),
-            "a line of the watch is longer than 8 MiB"
-        );
-        assert!(lines(vec![b"{}\n".repeat(1000), vec![b'x'; 9 << 20]]).await.is_err());
-    }
-
-    #[tokio::test]
     async fn a04_an_answer_beyond_the_cap_is_not_held() {
-        let ask = |pieces, max| read(Response::new(body(pieces)), false, max);
+        let ask = |pieces, max| read(Response::new(body(pieces)), false, max, None);
         assert!(ask(vec![b"[1]".to_vec()], 3).await.is_ok());
         assert_eq!(
             refused(&ask(vec![vec![b' '; 1 << 20]; 3], 2 << 20).await.unwrap_err()),
@@ -169,7 +135,8 @@ mod tests {
 
     #[tokio::test]
     async fn a12_answers_that_are_no_lists_of_kubernetes_are_refused() {
-        let ask = |text: &str, is_list| read(Response::new(body(vec![text.as_bytes().to_vec()])), is_list, MAX_ANSWER);
+        let ask =
+            |text: &str, is_list| read(Response::new(body(vec![text.as_bytes().to_vec()])), is_list, MAX_LIST, None);
         let list =
             r#"{"apiVersion": "v1", "kind": "ServiceList", "metadata": {"resourceVersion": "1"}, "items": [1, {}]}"#;
         assert!(ask(list, true).await.is_ok());
@@ -183,6 +150,48 @@ mod tests {
         }
         assert!(ask(&deep, true).await.is_ok());
         assert!(ask(&deep, false).await.is_err());
+        // What kube could not decode it would log, whole: texts and numbers that cannot be held.
+        for unsound in ["\"\\ud800\"", "1e999", "{\"\\udc00\": 1}", "[[\"\\ud800x\"]]"] {
+            let list = format!("{{\"items\": [{{\"metadata\": {unsound}}}]}}");
+            assert!(serde_json::from_str::<ObjectList<OriginWire>>(&list).is_err(), "{unsound}");
+            assert!(ask(&list, true).await.is_err(), "{unsound}");
+        }
+        let kind = format!("{{\"items\": [], \"kind\": {}{}}}", "[".repeat(200), "]".repeat(200));
+        assert!(ask(&kind, true).await.is_err(), "kube would hold it, and give up on its depth");
+        let invalid = Response::new(body(vec![b"{\"items\": [], \"kind\": \"\xff\"}".to_vec()]));
+        assert!(read(invalid, true, MAX_LIST, None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a05_an_answer_that_would_be_held_many_times_its_size_is_refused() {
+        let ask = |text: String| read(Response::new(body(vec![text.into_bytes()])), true, MAX_LIST, None);
+        let items = |n: usize| format!("{{\"items\": [{}0]}}", "0,".repeat(n - 1));
+        assert!(ask(items(20_000)).await.is_ok());
+        assert!(ask(items(20_001)).await.is_err());
+        assert!(ask(items(3_000_000)).await.is_err());
+        assert!(ask(format!("{{\"items\": [], \"x\": [{}0]}}", "0,".repeat(3_000_000))).await.is_err());
+        assert!(ask(r#"{"items": [], "items": []}"#.to_owned()).await.is_err());
+        assert!(ask(r#"{"items": [], "metadata": {}, "metadata": {}}"#.to_owned()).await.is_err());
+        for token in ["resourceVersion", "continue"] {
+            let list = |n| format!("{{\"items\": [], \"metadata\": {{\"{token}\": \"{}\"}}}}", "9".repeat(n));
+            assert!(ask(list(200)).await.is_ok() && ask(list(20 << 10)).await.is_err());
+        }
+        assert!(ask(r#"{"items": null}"#.to_owned()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a14_a_good_answer_that_repeats_the_credential_is_not_used() {
+        let secret = Secret::new("canary-4f7a");
+        let version = |text: &str| Response::new(body(vec![format!("{{\"gitVersion\": \"{text}\"}}").into_bytes()]));
+        assert_eq!(
+            refused(&read(version("canary-4f7a"), false, MAX_OBJECT, Some(&secret)).await.unwrap_err()),
+            "the answer repeats the credential that it was asked with; nothing of it is used"
+        );
+        assert!(read(version("v1.36.0"), false, MAX_OBJECT, Some(&secret)).await.is_ok());
+        assert!(
+            read(version("a"), false, MAX_OBJECT, Some(&Secret::new("a"))).await.is_ok(),
+            "it stands there by chance"
+        );
     }
 
     #[tokio::test]
@@ -191,7 +200,13 @@ mod tests {
             let mut response = Response::new(body(vec![text]));
             *response.status_mut() = http::StatusCode::FORBIDDEN;
             response.headers_mut().insert(header::RETRY_AFTER, http::HeaderValue::from_static("7"));
-            let bytes = read_error(response, Some("canary")).await.into_body().collect().await.unwrap().to_bytes();
+            let bytes = read_error(response, Some(&Secret::new("canary")))
+                .await
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes();
             serde_json::from_slice::<Value>(&bytes).unwrap()
         };
         let status = said(

@@ -7,7 +7,11 @@
 
 mod answer;
 mod connect;
+mod lines;
+mod pages;
 mod remote;
+mod secret;
+mod shape;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -85,5 +89,9 @@ async fn local_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Resul
     config.map_err(|source| LocalClientError::Kubeconfig { file, source })
 }
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,23 +13,37 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client as Http,
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::{Client, client::Body};
-use tokio::time::{Instant, sleep_until, timeout};
-use tower::{BoxError, service_fn};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout},
+};
+use tower::{
+    BoxError,
+    limit::{RateLimit, rate::Rate},
+    service_fn,
+};
 
 use super::{
     REQUEST_DEADLINE, USER_AGENT, answer,
     connect::{Connector, Guard},
+    lines::{Lines, Share},
+    pages::{Page, Pages},
+    secret::Secret,
 };
 use crate::cluster::{credentials::Credentials, dns::Lookup};
 
 /// Least time between two starts of one watch: a server that ends every watch at once is not
 /// answered by a storm.
 const WATCH_PACE: Duration = Duration::from_secs(1);
+/// Most requests of a link, and in which time: 50 a second in the end. A link with a list of a
+/// hundred namespaces begins with 402.
+const RATE: (u64, Duration) = (500, Duration::from_secs(10));
 /// Idle connections are closed after that long.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -46,8 +60,14 @@ pub(crate) enum Refused {
     Deadline(u64),
     #[error("the answer is larger than {0} MiB")]
     TooLarge(usize),
-    #[error("a line of the watch is longer than {0} MiB")]
+    #[error("a line of the watch is longer than {0} MiB, or too much of the watches of this link is held")]
     LineTooLong(usize),
+    #[error("a listing has more than {0} pages")]
+    Pages(u32),
+    #[error("the answer is packed, which was not asked for")]
+    Encoded,
+    #[error("the answer repeats the credential that it was asked with; nothing of it is used")]
+    Echo,
     #[error("the answer is not one of a Kubernetes API server")]
     NotKubernetes,
     #[error("the server answered with status {0}, and redirects are never followed")]
@@ -62,11 +82,28 @@ pub(super) struct Remote {
     authority: Authority,
     path: String,
     authorization: Option<HeaderValue>,
-    secret: Option<String>,
+    secret: Option<Secret>,
+    /// When each watch was started last, by path.
     watches: Mutex<BTreeMap<String, Instant>>,
+    pages: Mutex<Pages>,
+    /// One page at a time is held.
+    listing: Arc<Semaphore>,
+    share: Arc<Share>,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+/// What a server says to a request.
+enum Asked {
+    /// Yes; the body has not been read.
+    Good(Response<Incoming>),
+    /// No, and why, read and made harmless.
+    Bad(Answer),
+}
+
+fn too_large(error: &BoxError) -> bool {
+    matches!(error.downcast_ref(), Some(Refused::TooLarge(_)))
+}
 
 impl Remote {
     pub(super) fn new(credentials: &Credentials, guard: Guard, lookup: Arc<dyn Lookup>) -> Result<Self, http::Error> {
@@ -74,53 +111,108 @@ impl Remote {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(Connector::new(credentials, guard, lookup));
-        let secret = credentials.authorization.as_ref().and_then(|value| value.to_str().ok()?.split_once(' '));
+        let authorization = credentials.authorization.as_ref().and_then(|value| value.to_str().ok()?.split_once(' '));
+        let secret = authorization.map(|(_, token)| Secret::new(token));
         Ok(Self {
             http,
             authority: Authority::try_from(credentials.server.authority())?,
             path: credentials.server.path.clone(),
             authorization: credentials.authorization.clone(),
-            secret: secret.map(|(_, token)| token.to_owned()),
+            share: Share::new(secret.clone()),
+            secret,
             watches: Mutex::default(),
+            pages: Mutex::default(),
+            listing: Arc::new(Semaphore::new(1)),
         })
     }
 
     pub(super) fn into_client(self) -> Client {
         let remote = Arc::new(self);
         let service = service_fn(move |request| Arc::clone(&remote).call(request));
-        Client::new(service, "default")
+        Client::new(RateLimit::new(service, Rate::new(RATE.0, RATE.1)), "default")
     }
 
     async fn call(self: Arc<Self>, request: Request<Body>) -> Result<Answer, BoxError> {
         if request.method() != Method::GET {
             return Err(Refused::Method(request.method().clone()).into());
         }
-        let query = request.uri().query().unwrap_or_default();
-        let asks = |what: &str| query.split('&').any(|pair| pair.starts_with(what));
-        let (is_watch, is_list) = (asks("watch=true"), asks("limit="));
-        if is_watch {
-            self.pace(request.uri()).await;
-        }
-        let request = self.decorate(request)?;
-        let answered = timeout(REQUEST_DEADLINE, self.answer(request, is_watch, is_list)).await;
+        let uri = request.uri().clone();
+        let query = uri.query().unwrap_or_default();
+        let page = self.pages().turn(&uri)?;
+        let answered = if query.split('&').any(|pair| pair == "watch=true") {
+            self.pace(&uri).await;
+            timeout(REQUEST_DEADLINE, self.watch(self.decorate(request)?)).await
+        } else if let Some(page) = page {
+            timeout(REQUEST_DEADLINE, self.list(request, page)).await
+        } else {
+            timeout(REQUEST_DEADLINE, self.object(self.decorate(request)?)).await
+        };
         answered.unwrap_or_else(|_| Err(Refused::Deadline(REQUEST_DEADLINE.as_secs()).into()))
     }
 
-    async fn answer(&self, request: Request<Body>, is_watch: bool, is_list: bool) -> Result<Answer, BoxError> {
+    async fn watch(&self, request: Request<Body>) -> Result<Answer, BoxError> {
+        Ok(match self.ask(request).await? {
+            Asked::Good(response) => response.map(|body| Lines::new(body, self.share.clone()).boxed_unsync()),
+            Asked::Bad(answer) => answer,
+        })
+    }
+
+    /// A page that is too large is asked for again in smaller portions: no object is so large that
+    /// it keeps the others from being read.
+    async fn list(&self, request: Request<Body>, mut page: Page) -> Result<Answer, BoxError> {
+        let turn = self.listing.clone().acquire_owned().await?;
+        let (parts, _) = request.into_parts();
+        loop {
+            let mut request = Request::from_parts(parts.clone(), Body::empty());
+            *request.uri_mut() = page.uri()?;
+            let response = match self.ask(self.decorate(request)?).await? {
+                Asked::Good(response) => response,
+                Asked::Bad(answer) => return Ok(answer),
+            };
+            match answer::read(response, true, answer::MAX_LIST, self.secret.as_ref()).await {
+                Err(error) if too_large(&error) && page.shrink() => self.pages().remember(&page),
+                Err(error) => return Err(error),
+                // The next page comes when whoever asked has taken this one.
+                Ok(response) => {
+                    return Ok(response.map(|body| {
+                        body.map_frame(move |frame| {
+                            let _until_then = &turn;
+                            frame
+                        })
+                        .map_err(|never| match never {})
+                        .boxed_unsync()
+                    }));
+                }
+            }
+        }
+    }
+
+    async fn object(&self, request: Request<Body>) -> Result<Answer, BoxError> {
+        let response = match self.ask(request).await? {
+            Asked::Good(response) => response,
+            Asked::Bad(answer) => return Ok(answer),
+        };
+        let response = answer::read(response, false, answer::MAX_OBJECT, self.secret.as_ref()).await?;
+        Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
+    }
+
+    /// What is not a success is read already.
+    async fn ask(&self, request: Request<Body>) -> Result<Asked, BoxError> {
         let response = self.http.request(request).await?;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
-            let response = answer::read_error(response, self.secret.as_deref()).await;
-            return Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()));
+            let response = answer::read_error(response, self.secret.as_ref()).await;
+            return Ok(Asked::Bad(response.map(|body| body.map_err(|never| match never {}).boxed_unsync())));
         }
         if !status.is_success() {
             return Err(Refused::Redirect(status.as_u16()).into());
         }
-        if is_watch {
-            return Ok(response.map(|body| answer::Lines::new(body).boxed_unsync()));
-        }
-        let response = answer::read(response, is_list, answer::MAX_ANSWER).await?;
-        Ok(response.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
+        answer::refuse_encoded(response.headers())?;
+        Ok(Asked::Good(response))
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Server, credential and name; the path is kept behind the server's own.

@@ -31,14 +31,14 @@ use crate::{
     },
 };
 
-const TOKEN: &str = "canary-token";
+pub(super) const TOKEN: &str = "canary-token";
 
-struct Authority {
+pub(super) struct Authority {
     pem: String,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
 }
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -47,55 +47,81 @@ fn authority() -> Authority {
 }
 
 /// A TLS server that answers each request on a connection of its own, and what it was asked.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+}
+
+pub(super) type Connection = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+/// TLS with a certificate for these names that is good until that year.
+pub(super) fn tls(authority: &Authority, names: &[&str], year: i32) -> rustls::ServerConfig {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from(certificate.der().to_vec())],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap()
 }
 
 impl Server {
     async fn start(authority: &Authority, names: &[&str], answer: impl Into<String>) -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &authority.issuer).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from(certificate.der().to_vec())],
-                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-            )
-            .unwrap();
+        let answer = answer.into();
+        Self::run(vec![tls(authority, names, 2099)], move |_, mut connection| {
+            let answer = answer.clone();
+            Box::pin(async move {
+                let _ = connection.write_all(answer.as_bytes()).await;
+                let _ = connection.shutdown().await;
+            })
+        })
+        .await
+    }
+
+    /// Each connection has the next TLS, the later ones the last; `answer` is given the request.
+    pub(super) async fn run(
+        tls: Vec<rustls::ServerConfig>,
+        answer: impl Fn(String, Connection) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self { address: listener.local_addr().unwrap(), asked: Arc::default() };
-        let (asked, answer) = (server.asked.clone(), answer.into());
+        let asked = server.asked.clone();
         tokio::spawn(async move {
-            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let mut tls: Vec<TlsAcceptor> = tls.into_iter().map(|tls| TlsAcceptor::from(Arc::new(tls))).collect();
+            tls.reverse();
             while let Ok((tcp, _)) = listener.accept().await {
-                let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+                let acceptor = if tls.len() > 1 { tls.pop().unwrap() } else { tls[0].clone() };
+                let Ok(mut connection) = acceptor.accept(tcp).await else { continue };
                 let mut head = vec![0; 8192];
-                let read = tls.read(&mut head).await.unwrap_or(0);
-                asked.lock().unwrap().push(String::from_utf8_lossy(&head[..read]).into_owned());
-                let _ = tls.write_all(answer.as_bytes()).await;
-                let _ = tls.shutdown().await;
+                let read = connection.read(&mut head).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&head[..read]).into_owned();
+                asked.lock().unwrap().push(request.clone());
+                tokio::spawn(answer(request, connection));
             }
         });
         server
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(super) fn answer(status: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn credentials(authority: &Authority, host: Host, port: u16) -> Credentials {
+pub(super) fn credentials(authority: &Authority, host: Host, port: u16) -> Credentials {
     let kubeconfig = json!({
         "current-context": "east",
         "clusters": [{"name": "east", "cluster": {"server": "https://203.0.113.1/prefix", "certificate-authority-data": STANDARD.encode(&authority.pem)}}],
@@ -118,17 +144,17 @@ impl Lookup for Names {
     }
 }
 
-fn client(credentials: &Credentials, guard: Guard, names: &[[u8; 4]]) -> Client {
+pub(super) fn client(credentials: &Credentials, guard: Guard, names: &[[u8; 4]]) -> Client {
     let names = names.iter().map(|octets| IpAddr::from(*octets)).collect();
     Remote::new(credentials, guard, Arc::new(Names(names, AtomicUsize::new(0)))).unwrap().into_client()
 }
 
-fn lenient(authority: &Authority, server: &Server) -> Client {
+pub(super) fn lenient(authority: &Authority, server: &Server) -> Client {
     let credentials = credentials(authority, Host::Ip(server.address.ip()), server.address.port());
     client(&credentials, Guard::lenient(OwnCluster::default(), server.address.port()), &[])
 }
 
-async fn get(client: &Client, path: &str) -> Result<Value, Failure> {
+pub(super) async fn get(client: &Client, path: &str) -> Result<Value, Failure> {
     let request = Request::get(path).body(Vec::new()).unwrap();
     client.request(request).await.map_err(|error| {
         assert!(!format!("{error:?}").contains(TOKEN));

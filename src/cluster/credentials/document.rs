@@ -176,11 +176,7 @@ impl<'a> Field<'a> {
             match refused {
                 Some(("extensions" | "preferences", _)) if is_empty(value) => {}
                 Some((_, why)) => return Err(self.not_allowed(name, why)),
-                None => {
-                    return Err(
-                        self.not_allowed(&crate::cluster::text::clean(name, 64), "nobody knows this field; remove it")
-                    );
-                }
+                None => return Err(self.not_allowed(shown(name), "nobody knows this field; remove it")),
             }
         }
         Ok(())
@@ -251,6 +247,13 @@ impl<'a> Field<'a> {
         }
         Ok(Entry { name, body: Field { path: entry.at(body), value: &entry.value[body] } })
     }
+}
+
+/// The name of a field that nobody knows, as far as it looks like a name: where a colon is missing
+/// or too much, a value stands in the place of a name.
+fn shown(name: &str) -> &str {
+    let is_word = |c: char| c.is_ascii_alphabetic() || c == '-' || c == '_';
+    if (1..=40).contains(&name.len()) && name.chars().all(is_word) { name } else { "(a name that is not shown)" }
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -125,6 +125,48 @@ fn a01_fields_that_run_open_dial_or_skip_are_refused_by_name() {
     }
 }
 
+/// Fields with values that would be noticed if anybody did what they say: a program that leaves a
+/// mark, and a pipe that lets its writer go on when somebody opens it to read.
+#[test]
+fn a01_no_program_is_run_and_no_file_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mark, pipe) = (directory.path().join("mark"), directory.path().join("pipe"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || drop(std::fs::OpenOptions::new().write(true).open(pipe).unwrap())
+    });
+    let exec = json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [mark],
+        "interactiveMode": "Never", "installHint": "x", "provideClusterInfo": false,
+    });
+    let provider = json!({"name": "gcp", "config": {"cmd-path": "touch", "cmd-args": mark}});
+    let (user, cluster) = ("/users/0/user", "/clusters/0/cluster");
+    for (parent, field, value) in [
+        (user, "exec", exec),
+        (user, "auth-provider", provider),
+        (user, "tokenFile", json!(pipe)),
+        (user, "client-certificate", json!(pipe)),
+        (user, "client-key", json!(pipe)),
+        (cluster, "certificate-authority", json!(pipe)),
+    ] {
+        // As the only identity or authority, and beside the good one.
+        for instead in [None, Some("token"), Some("certificate-authority-data")] {
+            let mut document = good();
+            let object = document.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+            object.insert(field.to_owned(), value.clone());
+            instead.map(|other| object.remove(other));
+            assert!(error(document.to_string().as_bytes()).contains(&format!(".{field} is not allowed")));
+        }
+    }
+    // What a program would need to begin.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!mark.exists(), "a program was run");
+    assert!(!writer.is_finished(), "a file was opened");
+    drop(std::fs::File::open(&pipe).unwrap());
+    writer.join().unwrap();
+}
+
 #[test]
 fn a01_exactly_one_of_each_and_in_use() {
     for list in ["clusters", "users", "contexts"] {
@@ -323,6 +365,20 @@ fn a01_duplicate_keys_anchors_aliases_tags_and_several_documents_are_refused() {
     for odd in ["", "null", "7", "canary-4f7a", "[]"] {
         error(odd.as_bytes());
     }
+}
+
+#[test]
+fn a14_a_value_in_the_place_of_a_name_is_not_shown() {
+    for name in [CANARY, "", " ", "\u{1b}[2J", &"x".repeat(300)] {
+        let mut document = good();
+        document["users"][0]["user"] = json!({name: null});
+        assert_eq!(
+            error(document.to_string().as_bytes()),
+            "users[0].user.(a name that is not shown) is not allowed in the kubeconfig of a link: nobody knows this field; remove it"
+        );
+    }
+    let forgotten = good().to_string().replace("\"token\":", "");
+    error(forgotten.as_bytes());
 }
 
 #[test]

@@ -41,8 +41,8 @@ use crate::{
 };
 
 /// Objects of a page. A slice may be a hundred times as large as a Service.
-pub(super) const PAGE: (u32, u32) = (500, 200);
-/// How long the first listing may take in all.
+pub(super) const PAGE: (u32, u32) = (500, 100);
+/// How long a listing may take, the first one and each later one.
 const LISTING_DEADLINE: Duration = Duration::from_secs(600);
 /// How long the first listing waits for that of the nodes.
 const NODES_DEADLINE: Duration = Duration::from_secs(10);
@@ -80,6 +80,8 @@ struct Reading<'a> {
     listed: bool,
     /// Of the Services' watches, then of the slices'.
     troubles: Vec<Trouble>,
+    /// Since when each of them lists, while it does. What is known is not current meanwhile.
+    listing_since: Vec<Option<Instant>>,
     /// When all watches count as running again.
     recovered_at: Option<Instant>,
 }
@@ -163,10 +165,11 @@ impl<'a> Reading<'a> {
             session,
             identity,
             running,
-            services: Listings::new("Services", scopes.len(), caps.services),
-            slices: Listings::new("EndpointSlices", scopes.len(), caps.slices),
+            services: Listings::new("Services", scopes.len(), (caps.services, caps.bytes)),
+            slices: Listings::new("EndpointSlices", scopes.len(), (caps.slices, caps.bytes)),
             listed: false,
             troubles: vec![Trouble::default(); 2 * scopes.len()],
+            listing_since: vec![Some(Instant::now()); 2 * scopes.len()],
             recovered_at: None,
             scopes,
         }
@@ -178,16 +181,15 @@ impl<'a> Reading<'a> {
         nodes: &mut watch::Receiver<bool>,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Ended> {
-        let deadline = Instant::now() + LISTING_DEADLINE;
         loop {
             if !self.listed && self.services.all_listed() && self.slices.all_listed() {
                 self.tell_first_listing(nodes).await?;
                 backoff.reset();
             }
-            let wake = self.recovered_at.filter(|_| self.listed).unwrap_or(deadline);
+            let wake = self.overdue_at().into_iter().chain(self.recovered_at).min();
             tokio::select! {
                 biased;
-                () = sleep_until(wake), if !self.listed || self.recovered_at.is_some() => self.on_time()?,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.on_time()?,
                 event = news.next() => match event {
                     Some(News::Service(scope, event)) => self.on_service(scope, event).await?,
                     Some(News::Slice(scope, event)) => self.on_slice(scope, event).await?,
@@ -195,6 +197,11 @@ impl<'a> Reading<'a> {
                 },
             }
         }
+    }
+
+    /// When a listing that is under way will have taken too long.
+    fn overdue_at(&self) -> Option<Instant> {
+        self.listing_since.iter().flatten().min().map(|since| *since + LISTING_DEADLINE)
     }
 
     /// The uid must be that of the beginning: else what was listed is of two clusters.
@@ -239,14 +246,16 @@ impl<'a> Reading<'a> {
         }
         match self.services.take(scope, event, read_service).map_err(Ended::Failed)? {
             Step::Nothing => Ok(()),
-            Step::Begins => self.on_begin().await,
+            Step::Begins => self.on_begin(scope).await,
             Step::Complete(services) if self.listed => {
+                self.on_complete(scope);
                 self.same_cluster().await?;
                 let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].scope.clone());
                 let version = versions.tell_listing();
                 self.session.tell(RemoteEvent::ServicesListed { cluster_uid, scope, version, services }).await
             }
             Step::Complete(services) => {
+                self.on_complete(scope);
                 self.services.keep_first(scope, services);
                 Ok(())
             }
@@ -262,13 +271,15 @@ impl<'a> Reading<'a> {
         };
         match self.slices.take(scope, event, read_slice).map_err(Ended::Failed)? {
             Step::Nothing => Ok(()),
-            Step::Begins => self.on_begin().await,
+            Step::Begins => self.on_begin(self.scopes.len() + scope).await,
             Step::Complete(slices) if self.listed => {
+                self.on_complete(self.scopes.len() + scope);
                 self.same_cluster().await?;
                 let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].scope.clone());
                 self.session.tell(RemoteEvent::SlicesListed { cluster_uid, scope, slices }).await
             }
             Step::Complete(slices) => {
+                self.on_complete(self.scopes.len() + scope);
                 self.slices.keep_first(scope, slices);
                 Ok(())
             }
@@ -278,8 +289,18 @@ impl<'a> Reading<'a> {
     }
 
     /// A listing is about to be asked for. Before the first one the uid has just been read.
-    async fn on_begin(&self) -> Result<(), Ended> {
+    async fn on_begin(&mut self, watch: usize) -> Result<(), Ended> {
+        self.listing_since[watch].get_or_insert_with(Instant::now);
+        self.running.store(false, Ordering::Relaxed);
         if self.listed { self.same_cluster().await } else { Ok(()) }
+    }
+
+    /// A listing has come to its end.
+    fn on_complete(&mut self, watch: usize) {
+        self.listing_since[watch] = None;
+        if self.listed {
+            self.recovered_at.get_or_insert_with(Instant::now);
+        }
     }
 
     /// What may pass is borne for a while: the watch goes on where it was, or lists again.
@@ -301,12 +322,16 @@ impl<'a> Reading<'a> {
     }
 
     fn on_time(&mut self) -> Result<(), Ended> {
-        if !self.listed {
+        let now = Instant::now();
+        if self.overdue_at().is_some_and(|at| at <= now) {
             let message = format!("the remote could not be listed within {} s", LISTING_DEADLINE.as_secs());
             return Err(Ended::Failed(Failure::new(Reason::RemoteUnreachable, message)));
         }
-        self.recovered_at = None;
-        self.running.store(true, Ordering::Relaxed);
+        if self.recovered_at.is_some_and(|at| at <= now) {
+            self.recovered_at = None;
+            let lists = self.listing_since.iter().any(Option::is_some);
+            self.running.store(!lists, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     api::Reason,
-    cluster::{failure::Failure, own::OwnCluster, text::clean},
+    cluster::{failure::Failure, own::OwnCluster, text::clean, wire::is_uid},
 };
 
 /// How long each of these small questions may take, connection included.
@@ -48,11 +48,6 @@ impl Identity {
         let (uid, version) = own.identity();
         Self { uid, version }
     }
-}
-
-/// uids are UUIDs; anything of that alphabet is taken.
-fn is_uid(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 async fn get(client: &Client, path: &str) -> Result<Value, Failure> {

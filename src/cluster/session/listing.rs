@@ -2,13 +2,16 @@
 //! complete, and counts what is there. Pure bookkeeping: reads and sends nothing.
 
 use std::{
-    collections::{BTreeMap, HashSet, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher,
 };
 
 use kube::runtime::watcher::Event;
 
-use super::caps::beyond;
+use super::{
+    caps::{beyond, too_large},
+    weight::Weigh,
+};
 use crate::{cluster::failure::Failure, core::model::Key};
 
 /// An object as read: its key, its uid, and its value if it says anything of use.
@@ -32,7 +35,8 @@ pub(super) enum Step<T> {
 /// All scopes of one kind.
 pub(super) struct Listings<T> {
     what: &'static str,
-    cap: usize,
+    /// Most objects, and most bytes.
+    cap: (usize, usize),
     scopes: Vec<Scope<T>>,
     hasher: RandomState,
 }
@@ -43,14 +47,27 @@ struct Scope<T> {
     reading: BTreeMap<Key, T>,
     /// The first listing, complete and kept up to date until all scopes have theirs.
     first: Option<BTreeMap<Key, T>>,
-    /// Hashes of the keys that are there, to count them.
-    keys: HashSet<u64>,
+    /// Bytes of the listing that is being read.
+    reading_bytes: usize,
+    /// Hashes of the keys that are there, with the bytes that each object takes.
+    keys: HashMap<u64, usize>,
+    /// Their sum.
+    bytes: usize,
 }
 
-impl<T> Listings<T> {
-    /// `what` is the kind in words; `cap` is the most objects over all scopes.
-    pub(super) fn new(what: &'static str, scopes: usize, cap: usize) -> Self {
-        let scope = || Scope { reading: BTreeMap::new(), first: None, keys: HashSet::new() };
+impl<T: Weigh> Scope<T> {
+    /// What the object now takes.
+    fn weigh(&mut self, hash: u64, weight: usize) {
+        let before = self.keys.insert(hash, weight).unwrap_or(0);
+        self.bytes = self.bytes - before + weight;
+    }
+}
+
+impl<T: Weigh> Listings<T> {
+    /// `what` is the kind in words; `cap` is the most objects over all scopes, and the most bytes.
+    pub(super) fn new(what: &'static str, scopes: usize, cap: (usize, usize)) -> Self {
+        let scope =
+            || Scope { reading: BTreeMap::new(), reading_bytes: 0, first: None, keys: HashMap::new(), bytes: 0 };
         Self { what, cap, scopes: std::iter::repeat_with(scope).take(scopes).collect(), hasher: RandomState::new() }
     }
 
@@ -67,17 +84,23 @@ impl<T> Listings<T> {
         let step = match event {
             Event::Init => {
                 self.scopes[scope].reading = BTreeMap::new();
+                self.scopes[scope].reading_bytes = 0;
                 Step::Begins
             }
             Event::InitApply(object) => {
                 if let Some((key, _, Some(value))) = read(object) {
-                    self.scopes[scope].reading.insert(key, value);
+                    let scope = &mut self.scopes[scope];
+                    scope.reading_bytes += value.weight();
+                    let before = scope.reading.insert(key, value);
+                    scope.reading_bytes -= before.map_or(0, |before| before.weight());
                 }
                 Step::Nothing
             }
             Event::InitDone => {
-                let listed = std::mem::take(&mut self.scopes[scope].reading);
-                self.scopes[scope].keys = listed.keys().map(|key| self.hasher.hash_one(key)).collect();
+                let scope = &mut self.scopes[scope];
+                let listed = std::mem::take(&mut scope.reading);
+                scope.keys = listed.iter().map(|(key, v)| (self.hasher.hash_one(key), v.weight())).collect();
+                (scope.bytes, scope.reading_bytes) = (scope.keys.values().sum(), 0);
                 Step::Complete(listed)
             }
             Event::Apply(object) => match read(object) {
@@ -91,13 +114,18 @@ impl<T> Listings<T> {
             },
         };
         let there: usize = self.scopes.iter().map(|scope| scope.keys.len().max(scope.reading.len())).sum();
-        if there > self.cap { Err(beyond(self.what, self.cap)) } else { Ok(step) }
+        let bytes: usize = self.scopes.iter().map(|scope| scope.bytes.max(scope.reading_bytes)).sum();
+        match self.cap {
+            (objects, _) if there > objects => Err(beyond(self.what, objects)),
+            (_, most) if bytes > most => Err(too_large(self.what, most)),
+            _ => Ok(step),
+        }
     }
 
     fn set(&mut self, scope: usize, key: Key, value: T) -> Step<T> {
         let hash = self.hasher.hash_one(&key);
         let scope = &mut self.scopes[scope];
-        scope.keys.insert(hash);
+        scope.weigh(hash, value.weight());
         match &mut scope.first {
             Some(first) => {
                 first.insert(key, value);
@@ -110,7 +138,7 @@ impl<T> Listings<T> {
     fn gone(&mut self, scope: usize, key: Key, uid: String) -> Step<T> {
         let hash = self.hasher.hash_one(&key);
         let scope = &mut self.scopes[scope];
-        scope.keys.remove(&hash);
+        scope.bytes -= scope.keys.remove(&hash).unwrap_or(0);
         match &mut scope.first {
             Some(first) => {
                 first.remove(&key);
@@ -146,6 +174,14 @@ mod tests {
 
     type Object = (&'static str, Option<u8>);
 
+    const MANY: usize = 1 << 20;
+
+    impl Weigh for u8 {
+        fn weight(&self) -> usize {
+            usize::from(*self)
+        }
+    }
+
     fn read((name, value): Object) -> Option<Read<u8>> {
         Some((Key::new("ns", name), format!("uid-{name}"), value))
     }
@@ -165,7 +201,7 @@ mod tests {
 
     #[test]
     fn events_before_the_first_listing_is_told_go_into_it() {
-        let mut listings = Listings::new("Services", 2, 10);
+        let mut listings = Listings::new("Services", 2, (10, MANY));
         for scope in [0, 1] {
             let Step::Complete(listed) =
                 feed(&mut listings, scope, list(if scope == 0 { &["a", "b"] } else { &["c"] }))
@@ -188,14 +224,14 @@ mod tests {
 
     #[test]
     fn a_second_init_begins_the_listing_anew() {
-        let mut listings = Listings::new("Services", 1, 10);
+        let mut listings = Listings::new("Services", 1, (10, MANY));
         feed(&mut listings, 0, vec![Event::Init, Event::InitApply(("a", Some(1)))]);
         assert_eq!(feed(&mut listings, 0, list(&["b"])), Step::Complete(BTreeMap::from([(key("b"), 1)])));
     }
 
     #[test]
     fn what_says_nothing_of_use_any_more_is_gone() {
-        let mut listings = Listings::new("slices", 1, 10);
+        let mut listings = Listings::new("slices", 1, (10, MANY));
         assert_eq!(
             feed(&mut listings, 0, vec![Event::Init, Event::InitApply(("a", None)), Event::InitDone]),
             Step::Complete(BTreeMap::new())
@@ -205,7 +241,7 @@ mod tests {
 
     #[test]
     fn a05_more_than_the_cap_is_refused_and_room_is_given_back() {
-        let mut listings = Listings::new("Services", 2, 3);
+        let mut listings = Listings::new("Services", 2, (3, MANY));
         feed(&mut listings, 0, list(&["a", "b"]));
         feed(&mut listings, 1, list(&["c"]));
         for _ in 0..10 {
@@ -215,9 +251,35 @@ mod tests {
         assert!(failure.message.starts_with("the remote has more than 3 Services"), "{}", failure.message);
         assert!(listings.take(0, Event::Delete(("a", Some(1))), read).is_ok());
 
-        let mut listings = Listings::new("Services", 1, 3);
+        let mut listings = Listings::new("Services", 1, (3, MANY));
         let refused =
             list(&["a", "b", "c", "d"]).into_iter().map(|event| listings.take(0, event, read)).find(Result::is_err);
         assert!(refused.is_some());
+    }
+    #[test]
+    fn a05_few_objects_that_are_large_are_refused_and_room_is_given_back() {
+        let mut listings = Listings::new("Services", 2, (10, 100));
+        let large = |name, bytes| Event::Apply((name, Some(bytes)));
+        feed(&mut listings, 0, list(&["a"]));
+        feed(&mut listings, 1, list(&["b"]));
+        for _ in 0..10 {
+            feed(&mut listings, 0, vec![large("a", 60)]);
+        }
+        let failure = listings.take(1, large("b", 50), read).unwrap_err();
+        assert_eq!(failure.reason, crate::api::Reason::QuotaExceeded);
+        assert!(
+            failure.message.starts_with("the remote's Services that this link would see take more than"),
+            "{failure:?}"
+        );
+        feed(&mut listings, 1, vec![large("b", 40)]);
+        feed(&mut listings, 0, vec![Event::Delete(("a", Some(1)))]);
+        feed(&mut listings, 1, vec![large("c", 60)]);
+        // A listing that is being read counts too, each object once.
+        let reading = |bytes| Event::InitApply(("d", Some(bytes)));
+        feed(&mut listings, 0, vec![Event::Init]);
+        for _ in 0..3 {
+            listings.take(0, reading(0), read).unwrap();
+        }
+        assert!(listings.take(0, reading(1), read).is_err());
     }
 }

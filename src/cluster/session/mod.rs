@@ -21,6 +21,7 @@ mod nodes;
 mod once;
 mod setback;
 mod version;
+pub(super) mod weight;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -433,6 +433,85 @@ async fn a05_more_than_may_be_held_is_refused_and_never_half_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a04_a_listing_that_never_ends_is_a_loss_and_says_no_sign_of_life_meanwhile() {
+    for late in [false, true] {
+        let fake = exporter();
+        fake.endless("services", !late);
+        let mut rig = rig(fake);
+        let begun = rig.heard(4).await;
+        if late {
+            assert_eq!(begun, [CONNECTED, LISTED]);
+            rig.fake.endless("services", true);
+            rig.fake.expire("services");
+        } else {
+            assert_eq!(begun, [CONNECTED]);
+        }
+        rig.heard(4).await;
+        assert_eq!(rig.heard(580).await, Vec::<String>::new(), "late: {late}");
+        assert_eq!(rig.heard(20).await.first().unwrap(), "lost RemoteUnreachable", "late: {late}");
+        rig.fake.endless("services", false);
+        assert_eq!(rig.news(700).await.last().unwrap(), LISTED, "late: {late}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a04_tokens_and_versions_of_megabytes_end_in_a_loss() {
+    let giant = "9".repeat(2 << 20);
+    for metadata in [json!({"resourceVersion": giant}), json!({"resourceVersion": "1", "continue": giant})] {
+        let fake = exporter();
+        let page = json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": []});
+        fake.answer("services", 200, page);
+        let client = through(&fake);
+        let mut rig = rig_of(fake, client, task(), None);
+        let heard = rig.heard(100).await;
+        assert_eq!(heard[0], CONNECTED);
+        assert!(heard.iter().any(|said| said == "lost RemoteUnreachable"), "{heard:?}");
+    }
+}
+
+/// A client that makes of a request what the real one does: a URL that may be too long for one.
+fn through(fake: &Fake) -> Client {
+    let inner = fake.client();
+    Client::new(
+        tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let inner = inner.clone();
+            async move {
+                let asked = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+                let uri = http::Uri::builder().scheme("https").authority("east.example").path_and_query(asked);
+                let sound = uri.build().map(drop);
+                match sound {
+                    Ok(()) => inner.send(request).await.map_err(tower::BoxError::from),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }),
+        "default",
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a12_a_watch_of_nonsense_is_a_loss_and_deletes_nothing() {
+    for nonsense in [
+        "nonsense\n".to_owned(),
+        "{\"type\":\"ADDED\"}\n".to_owned(),
+        "{\"type\":\"EXPLODED\",\"object\":{}}\n".to_owned(),
+        format!("{{\"type\":\"MODIFIED\",\"object\":{}{}}}\n", "[".repeat(100_000), "]".repeat(100_000)),
+        "{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"name\":\"\\ud800\"}}}\n".to_owned(),
+        "{\"type\":\"DELETED\",\"object\":null}\n{\"type\":\"DELETED\",\"object\":{\"metadata\":{\"name\":\"books\"}}}\n".to_owned(),
+    ] {
+        let mut rig = rig(exporter());
+        rig.heard(4).await;
+        rig.fake.say("services", nonsense.clone());
+        let heard = rig.news(120).await;
+        assert!(!heard.iter().any(|said| said.starts_with("gone")), "{nonsense:.80}: {heard:?}");
+        assert_eq!(rig.fake.watches("services"), 1, "it watches again");
+        rig.fake.put("services", "shop", "new", json!({}));
+        let heard = rig.news(120).await;
+        assert!(heard.iter().any(|said| said.contains("shop/new")), "{nonsense:.80}: {heard:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_have_run_out_are_not_sent() {
     let mut rig = rig_with(exporter(), task(), Some(Timestamp::UNIX_EPOCH));
     let heard = rig.heard(100).await;

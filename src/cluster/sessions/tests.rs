@@ -251,6 +251,75 @@ async fn a01_a_refusal_names_secret_key_and_field() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a01_with_a_field_that_is_refused_nothing_is_dialled() {
+    let mut rig = rig();
+    rig.apply(task());
+    rig.heard(1).await;
+    for (parent, field) in [
+        ("/users/0/user", "exec"),
+        ("/users/0/user", "auth-provider"),
+        ("/users/0/user", "tokenFile"),
+        ("/users/0/user", "client-certificate"),
+        ("/users/0/user", "client-key"),
+        ("/users/0/user", "as"),
+        ("/users/0/user", "as-groups"),
+        ("/users/0/user", "unknown"),
+        ("/clusters/0/cluster", "certificate-authority"),
+        ("/clusters/0/cluster", "insecure-skip-tls-verify"),
+        ("/clusters/0/cluster", "proxy-url"),
+        ("/clusters/0/cluster", "unknown"),
+    ] {
+        let mut document = kubeconfig("a.example", TOKEN);
+        document.pointer_mut(parent).unwrap()[field] = json!(TOKEN);
+        rig.secret(json!({"kubeconfig": STANDARD.encode(document.to_string())}));
+        let heard = rig.heard(60).await;
+        assert!(heard.len() == 1 && heard[0].contains("CredentialsRejected"), "{field}: {heard:?}");
+        assert!(heard[0].contains(&format!(".{field} is not allowed")), "{heard:?}");
+    }
+    for server in ["http://a.example", "https://127.0.0.1:6443", "https://169.254.169.254"] {
+        let mut document = kubeconfig("a.example", TOKEN);
+        document["clusters"][0]["cluster"]["server"] = json!(server);
+        rig.secret(json!({"kubeconfig": STANDARD.encode(document.to_string())}));
+        assert!(rig.heard(60).await[0].contains("CredentialsRejected"), "{server}");
+    }
+    assert!(rig.exporter("a.example").requests().is_empty() && rig.exporter("b.example").requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a05_a_flood_of_events_delays_no_other_link() {
+    let mut rig = rig();
+    for (secret, host) in [("east", "a.example"), ("north", "b.example")] {
+        let data = json!({"kubeconfig": STANDARD.encode(kubeconfig(host, TOKEN).to_string())});
+        rig.local.put("secrets", "heliostat-system", secret, json!({"data": data}));
+        rig.sessions.apply(secret.into(), Some(SessionTask { secret: secret.into(), ..task() }));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    while rig.inputs.try_recv().is_ok() {}
+    for n in 0..20_000 {
+        rig.exporter("a.example").put(
+            "services",
+            "shop",
+            "books",
+            json!({"spec": {"ports": [{"port": n % 1000 + 1}]}}),
+        );
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The channel is full of the flood now, and more of it waits.
+    rig.exporter("b.example").put("services", "shop", "cards", json!({}));
+    let mut before = 0;
+    loop {
+        let Some(Input::Remote { link, event, .. }) = rig.inputs.recv().await else { panic!() };
+        match (link.as_str(), event) {
+            ("north", RemoteEvent::Service(key, _)) if key.name == "cards" => break,
+            _ => before += 1,
+        }
+        // As the engine does: one after the other, while everybody else has a turn.
+        tokio::task::yield_now().await;
+    }
+    assert!(before <= 200, "{before} pieces of the flood went first");
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_ran_out_are_not_dialled_with() {
     let mut rig = rig();
     let expired = format!("e30.{}.x", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("{\"exp\": 1}"));

@@ -34,6 +34,17 @@ pub(super) fn show(value: &Value) -> String {
     clean(&value.to_string(), 64)
 }
 
+/// A text of at most `max` characters as it is, if it can do no harm wherever it is shown; any
+/// other in quotes, cut and harmless, so that it stays one that nothing understands.
+pub(super) fn harmless(text: &str, max: usize) -> String {
+    if clean(text, max) == text { text.to_owned() } else { show(&Value::from(text)) }
+}
+
+/// A uid: those of Kubernetes are UUIDs, anything of that alphabet is taken.
+pub(in crate::cluster) fn is_uid(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 /// Entries of a map of texts whose key and value Kubernetes allows in a label.
 pub(super) fn labels(value: &Value) -> Map {
     entries(value, |k, v| is_qualified_name(k) && is_label_value(v))

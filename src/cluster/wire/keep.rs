@@ -1,7 +1,7 @@
 //! Prunes JSON while it is parsed: what is not asked for is skipped without being held, however
 //! deep or large it is.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserializer,
@@ -17,6 +17,11 @@ const MAX_DEPTH: usize = 16;
 /// (1,000 endpoints of a slice are the most that Kubernetes allows).
 const MAX_ITEMS: usize = 1001;
 
+/// Most values kept of one field of the object, each of which takes some 40 bytes beside its text;
+/// what comes after them becomes null. A slice of 1,000 endpoints has 13,000. No field takes from
+/// another, so that an object keeps its name however large the rest is.
+const MAX_VALUES: usize = 50_000;
+
 /// Which part of a JSON value is kept.
 #[derive(Clone, Copy, Debug)]
 pub enum Keep {
@@ -24,39 +29,52 @@ pub enum Keep {
     All,
     /// Of an object these fields, of a list the same of each element, any other value as it is.
     Fields(&'static [(&'static str, Keep)]),
+    /// Of a list so many elements, any other value as it is.
+    First(usize),
 }
 
 impl Keep {
     /// What is kept of a field, if anything.
     fn field(self, name: &str) -> Option<Self> {
         match self {
-            Self::All => Some(Self::All),
+            Self::All | Self::First(_) => Some(Self::All),
             Self::Fields(fields) => fields.iter().find(|(field, _)| *field == name).map(|(_, keep)| *keep),
+        }
+    }
+
+    /// How many elements of a list are kept, and what of each.
+    fn elements(self) -> (usize, Self) {
+        match self {
+            Self::First(most) => (most, Self::All),
+            other => (MAX_ITEMS, other),
         }
     }
 }
 
 /// Reads a value and keeps what is asked for.
 pub(super) fn prune<'de, D: Deserializer<'de>>(keep: Keep, deserializer: D) -> Result<Value, D::Error> {
-    Prune { keep, depth: 0 }.deserialize(deserializer)
+    Prune { keep, depth: 0, left: &Cell::new(MAX_VALUES) }.deserialize(deserializer)
 }
 
-struct Prune {
+struct Prune<'a> {
     keep: Keep,
     depth: usize,
+    /// How many more values may be kept of the object.
+    left: &'a Cell<usize>,
 }
 
-impl Prune {
+impl Prune<'_> {
     fn below(&self, keep: Keep) -> Self {
-        Self { keep, depth: self.depth + 1 }
+        Self { keep, depth: self.depth + 1, left: self.left }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Prune {
+impl<'de> DeserializeSeed<'de> for Prune<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.depth < MAX_DEPTH {
+        if self.depth < MAX_DEPTH && self.left.get() > 0 {
+            self.left.set(self.left.get() - 1);
             deserializer.deserialize_any(self)
         } else {
             deserializer.deserialize_ignored_any(IgnoredAny).map(|_| Value::Null)
@@ -64,7 +82,7 @@ impl<'de> DeserializeSeed<'de> for Prune {
     }
 }
 
-impl<'de> Visitor<'de> for Prune {
+impl<'de> Visitor<'de> for Prune<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,8 +119,9 @@ impl<'de> Visitor<'de> for Prune {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while list.len() < MAX_ITEMS {
-            match seq.next_element_seed(self.below(self.keep))? {
+        let (most, keep) = self.keep.elements();
+        while list.len() < most {
+            match seq.next_element_seed(self.below(keep))? {
                 Some(value) => list.push(value),
                 None => return Ok(list.into()),
             }
@@ -114,6 +133,9 @@ impl<'de> Visitor<'de> for Prune {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(name) = map.next_key::<String>()? {
+            if self.depth == 0 {
+                self.left.set(MAX_VALUES);
+            }
             match self.keep.field(&name) {
                 Some(keep) if object.len() < MAX_ITEMS => {
                     object.insert(name, map.next_value_seed(self.below(keep))?);
@@ -167,5 +189,13 @@ mod tests {
 
         let long = format!("{{\"a\": [{}0]}}", "0,".repeat(50_000));
         assert_eq!(pruned(&long)["a"].as_array().unwrap().len(), MAX_ITEMS);
+
+        let row = format!("[{}0]", "0,".repeat(1000));
+        let wide = format!("{{\"a\": [{}{row}]}}", format!("{row},").repeat(999));
+        let kept = pruned(&wide);
+        let values: usize = kept["a"].as_array().unwrap().iter().map(|row| row.as_array().map_or(1, Vec::len)).sum();
+        assert!(values <= MAX_VALUES + MAX_ITEMS, "{values}");
+        let both = format!("{{\"a\": [{}{row}], \"list\": [{{\"x\": 1}}]}}", format!("{row},").repeat(999));
+        assert_eq!(pruned(&both)["list"], json!([{"x": 1}]));
     }
 }

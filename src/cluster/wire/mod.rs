@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::core::model::{Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice};
 
-pub(super) use field::is_dns_subdomain;
+pub(super) use field::{is_dns_subdomain, is_uid};
 pub use keep::Keep;
 pub use local::{ClusterNamespace, ServiceRanges};
 pub use object::ObjectWire;
@@ -134,8 +134,11 @@ impl<T: FromWire> kube::Resource for Wire<T> {
     }
 }
 
-/// What the watcher and keys need of an object's metadata. Names that Kubernetes does not allow
-/// are left out: they go into URLs and keys.
+/// Longest resourceVersion that is kept, in bytes; those of etcd have some twenty digits.
+const MAX_VERSION: usize = 256;
+
+/// What the watcher and keys need of an object's metadata. Names and uids that Kubernetes does
+/// not give out are left out: they go into URLs and keys.
 fn metadata(object: &Value) -> ObjectMeta {
     let meta = &object["metadata"];
     let legal = |name: &str, fits: fn(&str) -> bool| meta[name].as_str().filter(|s| fits(s)).map(str::to_owned);
@@ -143,8 +146,8 @@ fn metadata(object: &Value) -> ObjectMeta {
     ObjectMeta {
         name: legal("name", field::is_dns_subdomain),
         namespace: legal("namespace", field::is_dns_label),
-        uid: text("uid"),
-        resource_version: text("resourceVersion"),
+        uid: legal("uid", field::is_uid),
+        resource_version: text("resourceVersion").filter(|version| version.len() <= MAX_VERSION),
         ..ObjectMeta::default()
     }
 }

@@ -20,10 +20,9 @@ use crate::{
 
 /// Most endpoints of a slice: what the API server allows (`maxEndpoints` of its validation).
 const MAX_ENDPOINTS: usize = 1000;
-/// Most addresses of one endpoint, of a load balancer or of a node that are kept. Kubernetes uses
-/// the first of an endpoint only.
+/// Most addresses of a load balancer or of a node that are kept, and names of a gateway.
 const MAX_ADDRESSES: usize = 64;
-/// Longest address or hostname that is kept (RFC 1035).
+/// Longest address or hostname that is kept (RFC 1035); no other text of a gateway is longer.
 const MAX_HOST: usize = 253;
 
 pub(super) const METADATA: Keep = Keep::Fields(&[
@@ -62,7 +61,7 @@ impl FromWire for Origin {
             Err(why) => (OriginType::ClusterIp, Vec::new(), Some(why)),
         };
         Self {
-            uid: meta["uid"].as_str().unwrap_or_default().to_owned(),
+            uid: meta["uid"].as_str().filter(|uid| field::is_uid(uid)).unwrap_or_default().to_owned(),
             labels: field::labels(&meta["labels"]),
             annotations: field::annotations(&meta["annotations"], is_of_use),
             kind,
@@ -81,8 +80,10 @@ fn is_of_use(annotation: &str) -> bool {
 }
 
 fn origin_checked(meta: &Value, spec: &Value) -> Result<(OriginType, Vec<OriginPort>), String> {
-    if field::text(&meta["uid"]).is_none() {
-        return Err("metadata.uid is missing".to_owned());
+    match field::text(&meta["uid"]) {
+        Some(uid) if field::is_uid(uid) => {}
+        Some(_) => return Err(format!("metadata.uid is {}, which is no uid", field::show(&meta["uid"]))),
+        None => return Err("metadata.uid is missing".to_owned()),
     }
     Ok((origin_type(spec)?, origin_ports(&spec["ports"])?))
 }
@@ -134,10 +135,14 @@ fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
 }
 
 fn ingress(list: &Value) -> Vec<Ingress> {
-    let host = |value: &Value| field::text(value).filter(|s| s.len() <= MAX_HOST).map(str::to_owned);
     let one =
         |entry: &Value| host(&entry["ip"]).map(Ingress::Ip).or_else(|| host(&entry["hostname"]).map(Ingress::Hostname));
     field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect()
+}
+
+/// An address or a hostname, not yet checked to be one.
+fn host(value: &Value) -> Option<String> {
+    field::text(value).filter(|s| s.len() <= MAX_HOST).map(|s| field::harmless(s, MAX_HOST))
 }
 
 /// Slices that name no Service, or have an address type that nobody knows, say nothing of use.
@@ -150,8 +155,11 @@ impl FromWire for Option<RemoteSlice> {
         (
             "endpoints",
             Keep::Fields(&[
-                ("addresses", Keep::All),
-                ("conditions", Keep::All),
+                ("addresses", Keep::First(4)),
+                (
+                    "conditions",
+                    Keep::Fields(&[("ready", Keep::All), ("serving", Keep::All), ("terminating", Keep::All)]),
+                ),
                 ("hostname", Keep::All),
                 ("nodeName", Keep::All),
             ]),
@@ -198,14 +206,14 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
     if meta["labels"][names::SLICE_MANAGED_BY_LABEL] != names::PUBLISHED_MANAGER {
         return Some(SliceRole::Pods { service: label(names::SERVICE_NAME_LABEL)? });
     }
-    let note = |name: &str| field::text(&meta["annotations"][name]).map(str::to_owned);
-    let hostnames = note(names::HOSTNAMES_ANNOTATION).unwrap_or_default();
+    let note = |name: &str| field::text(&meta["annotations"][name]).map(|s| field::harmless(s, MAX_HOST));
+    let hostnames = field::text(&meta["annotations"][names::HOSTNAMES_ANNOTATION]).unwrap_or_default();
     Some(SliceRole::Published(Box::new(Published {
         service: label(names::PUBLISHED_SERVICE_LABEL)?,
         binding: label(names::PUBLISHED_BINDING_LABEL)?,
         contract: note(names::CONTRACT_ANNOTATION).unwrap_or_default(),
         routing: note(names::ROUTING_ANNOTATION).unwrap_or_default(),
-        hostnames: split_hostnames(&hostnames),
+        hostnames: split_hostnames(hostnames),
         port_lease: note(names::PORT_LEASE_ANNOTATION),
         identity: note(names::GATEWAY_IDENTITY_ANNOTATION),
     })))
@@ -213,14 +221,14 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
 
 fn split_hostnames(list: &str) -> Vec<String> {
     let names = list.split(',').map(str::trim).filter(|s| !s.is_empty() && s.len() <= MAX_HOST);
-    names.take(MAX_ADDRESSES).map(str::to_owned).collect()
+    names.take(MAX_ADDRESSES).map(|s| field::harmless(s, MAX_HOST)).collect()
 }
 
 fn endpoint(value: &Value) -> RemoteEndpoint {
-    let addresses = field::list(&value["addresses"]).iter().filter_map(field::text);
     let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(str::to_owned);
     RemoteEndpoint {
-        addresses: addresses.filter(|s| s.len() <= MAX_HOST).take(MAX_ADDRESSES).map(str::to_owned).collect(),
+        // Kubernetes uses the first one only.
+        addresses: field::list(&value["addresses"]).iter().filter_map(host).take(1).collect(),
         readiness: field::readiness(&value["conditions"]),
         hostname: name(&value["hostname"], field::is_dns_label),
         node: name(&value["nodeName"], field::is_dns_subdomain),
@@ -246,8 +254,7 @@ impl FromWire for RemoteNode {
         let ready = field::list(&status["conditions"]).iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
         let of = |kind: &str| -> Vec<String> {
             let addresses = field::list(&status["addresses"]).iter().filter(|a| a["type"] == kind);
-            let texts = addresses.filter_map(|a| field::text(&a["address"])).filter(|s| s.len() <= MAX_HOST);
-            texts.take(MAX_ADDRESSES).map(str::to_owned).collect()
+            addresses.filter_map(|a| host(&a["address"])).take(MAX_ADDRESSES).collect()
         };
         Self {
             usable: ready && object["spec"]["unschedulable"] != true,

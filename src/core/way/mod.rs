@@ -335,8 +335,13 @@ fn endpoints<'a>(
     found
 }
 
+/// Most denied addresses that are named for one mirror: who has a hundred thousand of them has the
+/// first few explained, and leaves room for others.
+const MAX_DENIED: usize = 4;
+
 fn note_denied(out: &mut Yield, why: String) {
-    if !out.notes.iter().any(|n| n.message == why) {
+    let mut denied = out.notes.iter().filter(|note| note.reason == Reason::AddressDenied);
+    if denied.clone().count() < MAX_DENIED && denied.all(|note| note.message != why) {
         out.notes.push(Refusal::new(Reason::AddressDenied, why));
     }
 }

@@ -155,6 +155,20 @@ fn a12_objects_without_a_legal_key_are_dropped() {
 }
 
 #[test]
+fn a12_a_uid_that_is_none_makes_the_origin_malformed_and_deletes_nothing() {
+    for uid in ["\u{1b}[2J", "a b", "../x", &"x".repeat(300 * 1024)] {
+        let wire = read::<Origin>(&json!({"metadata": {"namespace": "shop", "name": "books", "uid": uid}}));
+        assert_eq!(wire.uid(), "");
+        let version = json!({"metadata": {"namespace": "shop", "name": "books", "resourceVersion": "9".repeat(1000)}});
+        assert_eq!(kube::Resource::meta(&read::<Origin>(&version)).resource_version, None);
+        let origin = wire.into_model().unwrap().1;
+        let why = origin.malformed.unwrap();
+        assert!(origin.uid.is_empty() && why.ends_with(", which is no uid"), "{why}");
+        assert!(why.len() < 200 && !why.contains('\u{1b}'), "{why}");
+    }
+}
+
+#[test]
 fn a12_one_bad_object_does_not_fail_its_page() {
     let page = json!({
         "apiVersion": "v1", "kind": "ServiceList", "metadata": {"resourceVersion": "5"},
@@ -309,4 +323,51 @@ fn g02_a_node_is_usable_when_ready_and_schedulable() {
     assert!(!node(json!({}), "Unknown").usable);
     assert!(!node(json!({"unschedulable": true}), "True").usable);
     assert!(node(json!({"unschedulable": false}), "True").usable);
+}
+
+#[test]
+fn a11_what_gateways_and_load_balancers_say_is_harmless_and_still_no_address() {
+    let evil = "10.0.0.1\u{1b}[2J\u{202e}\n";
+    let labels = json!({
+        "endpointslice.kubernetes.io/managed-by": "gateway.heliostat.dev", "heliostat.dev/service-name": "books",
+        "heliostat.dev/binding": "public",
+    });
+    let long = "v".repeat(300 * 1024);
+    let annotations = json!({
+        "heliostat.dev/contract": "v1\n", "heliostat.dev/routing": long, "heliostat.dev/hostnames": format!("{evil},\u{7}"),
+        "heliostat.dev/port-lease": evil, "heliostat.dev/gateway-identity": evil,
+    });
+    let read =
+        slice(labels, annotations, json!({"addressType": "IPv4", "endpoints": [{"addresses": [evil]}]})).unwrap();
+    let SliceRole::Published(published) = read.role else { panic!() };
+    let Published { contract, routing, hostnames, port_lease, identity, .. } = *published;
+    assert_ne!(contract, "v1");
+    let mut texts =
+        vec![contract, routing, port_lease.unwrap(), identity.unwrap(), read.endpoints[0].addresses[0].clone()];
+    texts.extend(hostnames);
+    let object = json!({"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "status": {"loadBalancer": {"ingress": [{"ip": evil}, {"hostname": evil}]}}});
+    for ingress in self::read::<Origin>(&object).into_model().unwrap().1.ingress {
+        let (Ingress::Ip(text) | Ingress::Hostname(text)) = ingress;
+        texts.push(text);
+    }
+    for text in texts {
+        assert!(text.len() <= MAX_HOST && !text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
+        assert!(text.parse::<std::net::IpAddr>().is_err());
+    }
+}
+
+#[test]
+fn a05_of_an_object_of_many_megabytes_little_is_held() {
+    let labels: serde_json::Map<String, Value> = (0..100_000).map(|n| (format!("l{n}"), json!("v"))).collect();
+    let origin = read::<Origin>(&json!({
+        "metadata": {"name": "a", "namespace": "b", "uid": "u", "labels": labels, "annotations": {"a": "x".repeat(1 << 20)}},
+        "spec": {"selector": labels, "ports": [{"port": 80}]},
+    }));
+    let origin = origin.into_model().unwrap().1;
+    assert!(origin.labels.len() <= 1001 && origin.annotations.is_empty());
+    let endpoint = json!({"addresses": vec!["10.0.0.1"; 100], "hostname": "x".repeat(63), "nodeName": "n", "targetRef": {"kind": "Pod"}});
+    let slice =
+        pods(json!({"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": vec![endpoint; 1000]})).unwrap();
+    assert_eq!(slice.endpoints.len(), 1000);
+    assert!(slice.endpoints.iter().all(|endpoint| endpoint.addresses.len() <= 1));
 }

@@ -257,17 +257,22 @@ fn millis(chance: &mut Chance, below: u64) -> Duration {
     Duration::from_millis(chance.below(below))
 }
 
-/// The next lists break off, page by page, and one must be made.
+/// The next lists break off at one page or another, and one must be made.
 fn cut_lists(server: &Server, chance: &mut Chance) {
+    server.short_pages(1 + chance.below(5));
     for resource in ["services", "endpointslices"] {
         let wrong =
             *chance.pick(&[Wrong::Answer(410, None), Wrong::Answer(500, None), Wrong::Broken, Wrong::BrokenAfter]);
-        let times = Some(1 + u32::try_from(chance.below(3)).unwrap());
+        let (skip, times) = (small(chance, 8), Some(1 + small(chance, 3)));
         let (client, verbs, resource) = (String::new(), vec![Verb::List], resource.to_owned());
-        server.fault(Fault { name: "lists cut", client, verbs, resource, wrong, times });
+        server.fault(Fault { name: "lists cut", client, verbs, resource, wrong, skip, times });
     }
     server.cut_watches("", false);
     server.compact();
+}
+
+fn small(chance: &mut Chance, below: u64) -> u32 {
+    u32::try_from(chance.below(below)).unwrap()
 }
 
 /// Nothing, or nothing of a kind, may be read for a while.
@@ -280,6 +285,7 @@ async fn revoke(exporter: &Server, resource: &str, chance: &mut Chance) {
         verbs: Vec::new(),
         resource: resource.to_owned(),
         wrong,
+        skip: 0,
         times: None,
     });
     exporter.cut_watches("", false);
@@ -296,6 +302,7 @@ pub(crate) fn strike(importer: &Server, (name, wrong): (&'static str, Wrong)) {
             verbs: vec![verb],
             resource: resource.to_owned(),
             wrong,
+            skip: 0,
             times: Some(2),
         });
     }

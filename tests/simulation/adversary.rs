@@ -59,10 +59,11 @@ pub(crate) enum Weather {
     ClockJumps,
     TwoLeaders,
     OwnServerAway,
+    OwnServerOlder,
 }
 
 impl Weather {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Crashes,
         Self::WatchesDrop,
         Self::EventsLost,
@@ -79,6 +80,7 @@ impl Weather {
         Self::ClockJumps,
         Self::TwoLeaders,
         Self::OwnServerAway,
+        Self::OwnServerOlder,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -99,6 +101,7 @@ impl Weather {
             Self::ClockJumps => "clock jumps",
             Self::TwoLeaders => "two leaders",
             Self::OwnServerAway => "own server away",
+            Self::OwnServerOlder => "own server older",
         }
     }
 }
@@ -180,12 +183,8 @@ impl Stage {
                 }
                 Weather::KindsReorder => self.reorder(&mut chance),
                 Weather::ListsCut => cut_lists(&server, &mut chance),
-                Weather::OlderServer => {
-                    let backup = exporter.backup();
-                    exporter.age(100_000);
-                    sleep(Duration::from_secs(20) + millis(&mut chance, 15_000)).await;
-                    exporter.restore(&backup);
-                }
+                Weather::OlderServer => set_back(exporter, &mut chance).await,
+                Weather::OwnServerOlder => set_back(&self.world.importer, &mut chance).await,
                 Weather::SlowLinks => {
                     self.wires_to(link).iter().for_each(|wire| wire.latency(millis(&mut chance, 6000)))
                 }
@@ -255,6 +254,14 @@ impl Stage {
 
 fn millis(chance: &mut Chance, below: u64) -> Duration {
     Duration::from_millis(chance.below(below))
+}
+
+/// A server comes back with a backup.
+async fn set_back(server: &Server, chance: &mut Chance) {
+    let backup = server.backup();
+    server.age(100_000);
+    sleep(Duration::from_secs(20) + millis(chance, 15_000)).await;
+    server.restore(&backup);
 }
 
 /// The next lists break off at one page or another, and one must be made.

@@ -12,8 +12,8 @@ use tokio::time::{sleep, timeout};
 
 /// Between two looks. A backup is older than what a cluster writes in this time.
 pub(super) const LOOK: Duration = Duration::from_secs(15);
-/// How long a look may take.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a look may take: a slow server is looked at too.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The highest version of a server that was seen.
 #[derive(Debug, Default)]
@@ -32,11 +32,8 @@ impl Highest {
 /// Ends when this cluster's API server is older than it was.
 pub async fn own_server_set_back(client: &Client) {
     let mut highest = Highest::default();
-    loop {
+    while !highest.exceeds(own_version(client).await.as_deref()) {
         sleep(LOOK).await;
-        if highest.exceeds(own_version(client).await.as_deref()) {
-            return;
-        }
     }
 }
 

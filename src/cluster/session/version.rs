@@ -16,14 +16,12 @@ impl Session {
     /// Ends when the remote's version is lower than it was.
     pub(super) async fn setback(&self, task: &SessionTask) -> Ended {
         let mut highest = Highest::default();
-        loop {
+        // Whoever lists and follows tells why there is no answer. The first look is at what is about to be listed.
+        while !highest.exceeds(self.version(task).await.as_deref()) {
             sleep(LOOK).await;
-            // Whoever lists and follows tells why there is no answer.
-            if highest.exceeds(self.version(task).await.as_deref()) {
-                tracing::warn!(link = self.link, "the remote went back to an earlier state; it is listed anew");
-                return Ended::Renewed;
-            }
         }
+        tracing::warn!(link = self.link, "the remote went back to an earlier state; it is listed anew");
+        Ended::Renewed
     }
 
     /// The version that the remote has reached, by the rights that every link has.

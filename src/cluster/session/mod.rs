@@ -19,7 +19,7 @@ mod identity;
 mod listing;
 mod nodes;
 mod once;
-mod version;
+mod setback;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -7,11 +7,15 @@ use serde_json::{Value, json};
 
 use crate::{
     objects::{Objects, wait},
+    rig::rig,
     support::HOME,
 };
 
 /// A pod has to be scheduled and started.
 const START: Duration = Duration::from_secs(10);
+
+/// As config/deployment.yaml has it.
+const REPLICAS: u64 = 2;
 
 fn deployments(cluster: &Client) -> Objects {
     Objects::at(cluster, format!("/apis/apps/v1/namespaces/{HOME}/deployments"))
@@ -33,14 +37,38 @@ pub(crate) async fn stop(cluster: &Client) {
     .await;
 }
 
-/// Starts the controller and waits until it is ready.
+/// Starts the controller, as many replicas as are shipped, and waits until they are ready.
 pub(crate) async fn start(cluster: &Client) {
-    deployments(cluster).patch("heliostat", json!({"spec": {"replicas": 1}})).await;
+    deployments(cluster).patch("heliostat", json!({"spec": {"replicas": REPLICAS}})).await;
     wait("the controller is ready", START, || async {
         let deployment = deployments(cluster).get("heliostat").await.unwrap();
-        if deployment["status"]["readyReplicas"] == 1 { Ok(()) } else { Err(deployment["status"].clone()) }
+        if deployment["status"]["readyReplicas"] == REPLICAS { Ok(()) } else { Err(deployment["status"].clone()) }
     })
     .await;
+}
+
+/// The pod that leads, by the Lease; and the address from which it asks the API server.
+pub(crate) async fn leader(cluster: &Client) -> Option<(String, String)> {
+    let leases = Objects::at(cluster, format!("/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"));
+    let lease = leases.get("heliostat").await?;
+    // The holder is the pod and a random part, so that a restart is somebody new.
+    let (pod, _) = lease["spec"]["holderIdentity"].as_str()?.rsplit_once('_')?;
+    let address = pods(cluster).await.get(pod)?["status"]["podIP"].as_str()?.to_owned();
+    Some((pod.to_owned(), address))
+}
+
+/// How often the controller's containers have been restarted, all together.
+pub(crate) async fn restarts(cluster: &Client) -> u64 {
+    let of = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
+    pods(cluster).await.values().map(of).sum()
+}
+
+/// Memory of the leader's process, as the kernel counts it.
+pub(crate) async fn resident_kib(cluster: &Client) -> u64 {
+    let (pod, _) = leader(cluster).await.unwrap();
+    let status = rig("inside", &["west", &format!("{HOME}/{pod}"), "status"]).await;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Time from the container's start until the pod was ready, in whole seconds as Kubernetes counts.

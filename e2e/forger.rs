@@ -16,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
@@ -25,16 +26,22 @@ use crate::relay::reachable_from;
 /// The answers to the two listings of a link.
 #[derive(Clone, Default)]
 pub(crate) struct Forgery {
+    /// resourceVersion of the lists; 0: that does not matter.
+    pub(crate) version: u64,
     /// JSON of each Service.
     pub(crate) services: Vec<String>,
     /// JSON of each EndpointSlice.
     pub(crate) slices: Vec<String>,
+    /// What a watch of Services is answered with, again and again, as fast as it is read.
+    pub(crate) flood: Option<String>,
 }
 
 /// A forged exporter; it ends when it is dropped.
 pub(crate) struct Forger {
     /// The kubeconfig of a link to it.
     pub(crate) kubeconfig: String,
+    /// What it answers, read by whoever answers.
+    forgery: watch::Sender<Forgery>,
     task: JoinHandle<()>,
 }
 
@@ -53,11 +60,17 @@ impl Forger {
             "users": [{"name": "link", "user": {"token": "forged"}}],
             "contexts": [{"name": "forged", "context": {"cluster": "forged", "user": "link"}}],
         });
-        let answers = axum::Router::new().fallback(answer).with_state(Arc::new((uid.to_owned(), forgery)));
+        let (forgery, told) = watch::channel(forgery);
+        let answers = axum::Router::new().fallback(answer).with_state(Arc::new((uid.to_owned(), told)));
         let task = tokio::spawn(async move {
             axum::serve(Tls { tcp, tls }, answers).await.unwrap();
         });
-        Self { kubeconfig: kubeconfig.to_string(), task }
+        Self { kubeconfig: kubeconfig.to_string(), forgery, task }
+    }
+
+    /// Answers that from now on, and ends all watches with 410, so that they list again.
+    pub(crate) fn answer(&self, forgery: Forgery) {
+        self.forgery.send_replace(forgery);
     }
 }
 
@@ -112,16 +125,28 @@ impl Listener for Tls {
     }
 }
 
-/// Listings as they were written, watches without an event, and an identity.
-async fn answer(State(state): State<Arc<(String, Forgery)>>, uri: Uri, RawQuery(query): RawQuery) -> Response {
-    let (uid, forgery) = &*state;
+/// Listings as they were written, watches without an event until there are other ones, and an identity.
+async fn answer(
+    State(state): State<Arc<(String, watch::Receiver<Forgery>)>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let (uid, told) = &*state;
     if query.is_some_and(|q| q.contains("watch=true")) {
-        return Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>()).into_response();
+        let mut told = told.clone();
+        let flood = told.borrow_and_update().flood.clone();
+        if let Some(flood) = flood.filter(|_| uri.path().ends_with("/services")) {
+            return Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(flood.clone())))
+                .into_response();
+        }
+        return Body::from_stream(stream::once(expired(told))).into_response();
     }
+    let forgery = told.borrow().clone();
+    let at = forgery.version.max(1);
     let list = |kind: &str, version: &str, items: &[String]| {
         let items = items.join(",");
         format!(
-            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{{"resourceVersion":"1"}},"items":[{items}]}}"#
+            r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{{"resourceVersion":"{at}"}},"items":[{items}]}}"#
         )
     };
     let body = match uri.path() {
@@ -135,4 +160,15 @@ async fn answer(State(state): State<Arc<(String, Forgery)>>, uri: Uri, RawQuery(
         _ => return axum::http::StatusCode::NOT_FOUND.into_response(),
     };
     ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// What ends a watch when the answers have changed.
+async fn expired(mut told: watch::Receiver<Forgery>) -> Result<String, std::io::Error> {
+    if told.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    let gone = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old",
+    });
+    Ok(format!("{}\n", json!({"type": "ERROR", "object": gone})))
 }

@@ -394,7 +394,8 @@ async fn a12_objects_that_no_kubernetes_would_store() {
         slice("endpoints", json!([{"name": "http", "port": 80}]), json!({"addresses": "198.18.0.1"})),
         slice("addresses", json!(null), json!([{"addresses": [7, null, "0x7f000001"]}, null, 7])),
     ];
-    let forgery = Forgery { services, slices: slices.iter().map(Value::to_string).collect() };
+    let slices = slices.iter().map(Value::to_string).collect();
+    let forgery = Forgery { services, slices, ..Forgery::default() };
     let forger = Forger::start(api_server("east"), "a12a12a1-2a12-4a12-8a12-a12a12a12a12", forgery).await;
     case.set_kubeconfig(&forger.kubeconfig).await;
     case.links().delete("a12").await;

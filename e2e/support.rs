@@ -145,7 +145,7 @@ pub(crate) async fn remove_namespace(cluster: &Client, name: &str) {
 
 /// The account of a link, with the rights that the design gives it and no others: services and
 /// slices of one namespace, nodes, and the namespace kube-system.
-async fn account(east: &Client, namespace: &str) {
+pub(crate) async fn account(east: &Client, namespace: &str) {
     let at = |path: &str| Objects::at(east, format!("/apis/rbac.authorization.k8s.io/v1/{path}"));
     let name = format!("heliostat-link-{namespace}");
     let subject = json!([{"kind": "ServiceAccount", "name": "link", "namespace": namespace}]);
@@ -184,14 +184,19 @@ fn read(group: &str, resource: &str) -> Value {
     json!({"apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch"]})
 }
 
-/// A kubeconfig with a new token of the test's account.
+/// A kubeconfig for east with a new token of the test's account.
 pub(crate) async fn kubeconfig(east: &Client, namespace: &str) -> Value {
-    let tokens = Objects::at(east, format!("/api/v1/namespaces/{namespace}/serviceaccounts/link/token"));
+    kubeconfig_for("east", east, namespace).await
+}
+
+/// The same for a cluster in which the test has an account.
+pub(crate) async fn kubeconfig_for(cluster: &str, client: &Client, namespace: &str) -> Value {
+    let tokens = Objects::at(client, format!("/api/v1/namespaces/{namespace}/serviceaccounts/link/token"));
     let request =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}});
     let token = tokens.create(&request).await["status"]["token"].as_str().unwrap().to_owned();
     let admin: Value =
-        serde_saphyr::from_str(&std::fs::read_to_string(rig::file("east", "kubeconfig")).unwrap()).unwrap();
+        serde_saphyr::from_str(&std::fs::read_to_string(rig::file(cluster, "kubeconfig")).unwrap()).unwrap();
     let cluster = &admin["clusters"][0]["cluster"];
     json!({
         "apiVersion": "v1",

@@ -291,13 +291,13 @@ async fn via(case: &Case, mirror: &str) -> String {
 }
 
 /// Watches a mirror's slices for moments in which none has a ready address.
-struct Gaps {
+pub(crate) struct Gaps {
     found: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Gaps {
-    async fn watch(case: &Case, mirror: &str) -> Self {
+    pub(crate) async fn watch(case: &Case, mirror: &str) -> Self {
         let slices: Api<EndpointSlice> = Api::namespaced(case.west.clone(), &case.name);
         let selector = format!("kubernetes.io/service-name={mirror}");
         let start = slices.list(&kube::api::ListParams::default().labels(&selector)).await.unwrap();
@@ -326,7 +326,7 @@ impl Gaps {
         Self { found, task }
     }
 
-    async fn end(self) -> Vec<String> {
+    pub(crate) async fn end(self) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.task.abort();
         self.found.lock().await.clone()

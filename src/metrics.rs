@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{ConditionType, link::ClusterLinkStatus},
+    api::{ConditionType, Reason, link::ClusterLinkStatus},
     core::io::{Change, ExportNews, Input, Local, WriteFailure},
 };
 
@@ -51,6 +51,10 @@ pub struct Metrics {
     connected: Family<OfLink, Gauge>,
     synced: Family<OfLink, Gauge>,
     mirrors: Family<OfLink, Gauge>,
+    held: Family<OfLink, Gauge>,
+    stale: Family<OfLink, Gauge>,
+    identity_changed: Family<OfLink, Gauge>,
+    suspended: Family<OfLink, Gauge>,
     gateways: Family<OfLink, Gauge>,
     gateways_unreachable: Family<OfLink, Gauge>,
     writes: Family<OfWrite, Counter>,
@@ -69,6 +73,10 @@ impl Default for Metrics {
             connected: Family::default(),
             synced: Family::default(),
             mirrors: Family::default(),
+            held: Family::default(),
+            stale: Family::default(),
+            identity_changed: Family::default(),
+            suspended: Family::default(),
             gateways: Family::default(),
             gateways_unreachable: Family::default(),
             writes: Family::default(),
@@ -101,7 +109,23 @@ impl Metrics {
             self.connected.clone(),
         );
         registry.register("heliostat_link_synced", "Whether the link's condition Synced is True", self.synced.clone());
+        registry.register(
+            "heliostat_link_stale",
+            "Whether the link's condition Ready is False with reason Stale",
+            self.stale.clone(),
+        );
+        registry.register(
+            "heliostat_link_identity_changed",
+            "Whether another cluster answers than the link is for",
+            self.identity_changed.clone(),
+        );
+        registry.register("heliostat_link_suspended", "Whether the link is suspended", self.suspended.clone());
         registry.register("heliostat_mirrors", "Mirrors of the link, as its status counts them", self.mirrors.clone());
+        registry.register(
+            "heliostat_deletions_held",
+            "Of those, how many the deletion guard keeps from being deleted",
+            self.held.clone(),
+        );
         registry.register(
             "heliostat_gateway_addresses",
             "Gateway addresses in use, as the link's status lists them",
@@ -178,16 +202,26 @@ impl Metrics {
     }
 
     fn link(&self, name: &str, status: Option<&ClusterLinkStatus>) {
-        let is_true = |wanted: ConditionType| {
+        let says = |wanted: ConditionType, truth: &str, reason: Option<Reason>| {
             let mut conditions = status.iter().flat_map(|status| &status.conditions);
-            conditions.any(|c| c.type_ == wanted.as_str() && c.status == "True")
+            let because = |c: &str| reason.is_none_or(|reason| reason.as_str() == c);
+            conditions.any(|c| c.type_ == wanted.as_str() && c.status == truth && because(&c.reason))
         };
+        let is_true = |wanted: ConditionType| says(wanted, "True", None);
         let counts = status.and_then(|status| status.services);
         let label = OfLink { link: name.to_owned() };
         let connected = is_true(ConditionType::Connected);
         self.connected.get_or_create(&label).set(connected.into());
         let synced = is_true(ConditionType::Synced);
         self.synced.get_or_create(&label).set(synced.into());
+        let stale = says(ConditionType::Ready, "False", Some(Reason::Stale));
+        self.stale.get_or_create(&label).set(stale.into());
+        let another = says(ConditionType::Stalled, "True", Some(Reason::RemoteIdentityChanged));
+        self.identity_changed.get_or_create(&label).set(another.into());
+        let suspended = says(ConditionType::Accepted, "True", Some(Reason::Suspended));
+        self.suspended.get_or_create(&label).set(suspended.into());
+        // Its value comes from elsewhere.
+        drop(self.held.get_or_create(&label));
         let mirrored = counts.map_or(0, |counts| counts.mirrored);
         self.mirrors.get_or_create(&label).set(mirrored.into());
         let gateways = status.map_or(&[][..], |status| &status.gateways);
@@ -198,8 +232,18 @@ impl Metrics {
     }
 
     /// All that is shown of each link.
-    const fn of_links(&self) -> [&Family<OfLink, Gauge>; 5] {
-        [&self.connected, &self.synced, &self.mirrors, &self.gateways, &self.gateways_unreachable]
+    const fn of_links(&self) -> [&Family<OfLink, Gauge>; 9] {
+        [
+            &self.connected,
+            &self.synced,
+            &self.stale,
+            &self.identity_changed,
+            &self.suspended,
+            &self.mirrors,
+            &self.held,
+            &self.gateways,
+            &self.gateways_unreachable,
+        ]
     }
 
     fn link_gone(&self, name: &str) {
@@ -207,6 +251,12 @@ impl Metrics {
         for family in self.of_links() {
             family.remove(&label);
         }
+    }
+
+    /// Shows how many mirrors of a link that exists are held.
+    pub fn deletions_held(&self, link: &str, held: usize) {
+        let held = i64::try_from(held).unwrap_or(i64::MAX);
+        self.held.get_or_create(&OfLink { link: link.to_owned() }).set(held);
     }
 
     /// Shows how many mirrors wait to be decided on.
@@ -257,6 +307,7 @@ const fn input_name(input: &Input) -> &'static str {
         Input::Local(Local::Node(_)) => "node",
         Input::Local(Local::ServiceCidr(_)) => "service_cidr",
         Input::Local(Local::ClusterUid(_)) => "cluster_uid",
+        Input::Local(Local::Unserved(_)) => "unserved",
         Input::Remote { .. } => "remote",
         Input::Written { .. } => "written",
         Input::Resolved { .. } => "resolved",

@@ -222,7 +222,7 @@ async fn run_in(
     let writer = Writer::new(client, leadership, Arc::clone(&metrics), shutdown.clone());
     let hands = Hands { writer, sessions, hosts, targets, exporting, reporter, metrics: Arc::clone(&metrics) };
     let engine = Engine::new(settings(config));
-    let deciding = Deciding { engine, news, hands, metrics, pulse, clock };
+    let deciding = Deciding { engine, news, hands, metrics, held: BTreeMap::new(), pulse, clock };
     let Hands { writer, exporting, .. } = deciding.run(&shutdown).await;
 
     writer.drain(DRAIN).await;

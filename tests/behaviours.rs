@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use heliostat::core::{
-    io::{Change, Input, Local, RemoteEvent, WriteOp},
+    io::{Change, Input, Local, OwnKind, RemoteEvent, WriteOp},
     model::{Family, Ingress, LocalNamespace, OriginType, Protocol, SliceRole},
 };
 use jiff::SignedDuration;
@@ -862,4 +862,50 @@ fn limits_spare_incumbents() {
     assert_eq!(sim.counts("shop/all"), (2, 1, 1, 0));
     sim.set_link(link("east", json!({"limits": {"services": 2}})));
     assert_eq!(sim.names(), ["shop/a-newcomer-east", "shop/books-east"]);
+}
+
+/// While a CRD is gone, what was known of its objects may be old: nothing follows from it.
+#[test]
+fn l11_nothing_is_decided_while_a_kind_of_ours_is_not_served() {
+    let mut sim = Sim::with_books();
+    sim.log.clear();
+    sim.give(Input::Local(Local::Unserved(OwnKind::Policies)));
+    sim.give(Input::Local(Local::Policy(Change::Gone(key("shop/all")))));
+    sim.origin("shop/pens", origin("p1"));
+    assert_eq!(sim.writes(), []);
+    assert_eq!(sim.names(), ["shop/books-east"]);
+    let all = sim.policies.iter().map(|(key, policy)| (key.clone(), Box::new(policy.clone()))).collect();
+    sim.give(Input::Local(Local::Policy(Change::All(all))));
+    sim.settle();
+    assert_eq!(sim.names(), ["shop/books-east", "shop/pens-east"]);
+    assert!(!sim.log.iter().any(|op| matches!(op, WriteOp::DeleteService(..))), "{:?}", sim.log);
+}
+
+/// A link that was made anew adopts what the old one left, in whatever order links and policies come.
+#[test]
+fn l11_what_a_link_adopts_waits_for_its_first_listing() {
+    let mut sim = Sim::new();
+    sim.namespace("shop");
+    sim.set_link(link("east", json!({"deletionPolicy": "Orphan"})));
+    sim.set_policy(policy("shop/all", json!({})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+    let uid = sim.services[&key("shop/books-east")].uid.clone();
+    sim.links.remove("east");
+    sim.give(Input::Local(Local::Link(Change::Gone("east".into()))));
+    sim.delete_policy("shop/all");
+    sim.log.clear();
+
+    let mut again = link("east", json!({}));
+    again.metadata.uid = Some("uid-again".into());
+    again.metadata.annotations = Some(map(&[("heliostat.dev/adopt", "uid-east")]));
+    sim.set_link(again);
+    assert_eq!(sim.services[&key("shop/books-east")].uid, uid, "its policy may be on its way");
+    sim.set_policy(policy("shop/all", json!({})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+    let mirror = &sim.services[&key("shop/books-east")];
+    assert_eq!(mirror.uid, uid, "adopted");
+    assert_eq!(mirror.ours.as_ref().unwrap().annotations["heliostat.dev/link-uid"], "uid-again");
+    assert!(!sim.log.iter().any(|op| matches!(op, WriteOp::DeleteService(..))), "{:?}", sim.log);
 }

@@ -579,6 +579,20 @@ fn an_answer_that_a_deletion_has_overtaken_brings_nothing_back() {
     assert_eq!(made.count(), 4, "Service, ConfigMap, and the Deployment twice");
 }
 
+/// More than may be under way at a time, and news all the while: what waits for its turn was decided
+/// before, and may have been under way already then.
+#[test]
+fn nothing_is_asked_for_twice_while_answers_are_late() {
+    let mut cluster = Cluster::own(json!({}));
+    for i in 0..40 {
+        cluster.export(&format!("s{i}"), &[("http", 80)]);
+    }
+    cluster.answers_late = true;
+    cluster.start();
+    assert_eq!(cluster.of(PUBLISHED_SLICE).len(), 41);
+    assert_eq!(cluster.refused, Vec::<String>::new());
+}
+
 #[test]
 fn l09_killed_after_any_write_our_own_gateway_ends_the_same_and_is_made_once() {
     let cluster = |budget: usize| {

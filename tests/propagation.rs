@@ -107,7 +107,10 @@ fn listings_are_not_measured() {
     sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     assert_eq!((sim.writes().len(), measured(&mut sim)), (2, vec![]), "a cold sync");
     let services = [(key("shop/books"), origin("b1")), (key("shop/pens"), origin("p1"))].into();
-    sim.remote("east", RemoteEvent::ServicesListed { cluster_uid: "east-uid".into(), scope: None, services });
+    sim.remote(
+        "east",
+        RemoteEvent::ServicesListed { cluster_uid: "east-uid".into(), scope: None, version: None, services },
+    );
     assert_eq!((sim.writes().len(), measured(&mut sim)), (2, vec![]), "a watch that began anew");
     sim.lose("east");
     sim.connect("east");

@@ -134,6 +134,7 @@ impl Exporter {
         sim.connect("east");
         let event = RemoteEvent::Listed {
             cluster_uid: "east-uid".into(),
+            versions: BTreeMap::new(),
             services: self.services.clone(),
             slices: self.slices.clone(),
         };

@@ -1,5 +1,7 @@
 //! Replicas that come and go, several Envoys, several bindings, and certificates that change.
 
+use std::time::Duration;
+
 use heliostat::core::envoy::{EnvoyConfig, EnvoyPort, EnvoyProtocol};
 
 use crate::{
@@ -43,6 +45,29 @@ async fn another_replica_that_says_the_same_changes_nothing() {
     controller.set("public", &one_port(new_port, &books)).await;
     assert_eq!(call::tcp(new_port).await.unwrap().name, "books");
     eventually("the old port's end", async || call::tcp(port).await.is_err()).await;
+}
+
+/// An Envoy at a replica that does not lead is told what to do, and is let go to find the leader: only what
+/// that one hears acknowledged is published.
+#[tokio::test]
+async fn a_follower_lets_its_envoys_go_and_the_leader_keeps_them() {
+    let controller = Controller::start().await;
+    controller.leads(false);
+    let envoy = controller.envoy("public", "one");
+    let (books, port) = (backend::tcp("books").await, free_port());
+    controller.set("public", &one_port(port, &books)).await;
+    let mut open = call::tcp(port).await.unwrap();
+    eventually("it is let go", async || envoy.stat("cluster.xds.upstream_cx_total").await > 1).await;
+    assert!(open.works().await);
+
+    controller.leads(true);
+    eventually("it is back", async || envoy.stat("control_plane.connected_state").await == 1).await;
+    let connections = envoy.stat("cluster.xds.upstream_cx_total").await;
+    // Longer than a follower keeps it.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(envoy.stat("cluster.xds.upstream_cx_total").await, connections);
+    let again = one_port(free_port(), &books);
+    assert_eq!(controller.set("public", &again).await.connected, 1);
 }
 
 #[tokio::test]

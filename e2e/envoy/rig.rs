@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,7 @@ pub(crate) struct Controller {
     pub(crate) address: SocketAddr,
     authority: Arc<Authority>,
     tls: watch::Sender<Arc<tokio_rustls::rustls::ServerConfig>>,
+    leads: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
@@ -81,8 +82,16 @@ impl Controller {
         let (tls, current) = watch::channel(Arc::new(config));
         let (xds, stop) = (Xds::new(), CancellationToken::new());
         let (served, stopped) = (xds.clone(), stop.clone());
-        tokio::spawn(async move { served.serve(listener, current, stopped).await });
-        Self { xds, address, authority, tls, stop }
+        let leads = Arc::new(AtomicBool::new(true));
+        let leading = Arc::clone(&leads);
+        let leading = Arc::new(move || leading.load(Ordering::Relaxed));
+        tokio::spawn(async move { served.serve(listener, current, leading, stopped).await });
+        Self { xds, address, authority, tls, leads, stop }
+    }
+
+    /// Whether it leads, from now on.
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leads.store(leads, Ordering::Relaxed);
     }
 
     /// Another one takes its place, under the same address.

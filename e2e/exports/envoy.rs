@@ -30,7 +30,7 @@ fn by(routing: &str, name: &str) -> Value {
 async fn g04_tcp_and_udp_by_port() {
     let exports = Exports::new("g04ep", by("Port", "g04ep")).await;
     exports.by_port(true).await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
     exports.goes(&address, port).await;
 }
@@ -39,7 +39,7 @@ async fn g04_tcp_and_udp_by_port() {
 #[tokio::test]
 async fn g04_http_by_host() {
     let exports = Exports::new("g04eh", by("Host", "g04eh")).await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     exports.by_host().await;
 }
 
@@ -124,6 +124,12 @@ async fn alone_an_open_connection_survives_a_hundred_other_exports() {
     each(|origins, name| Box::pin(async move { origins.delete(&name).await })).await;
     programmed(1).await;
     assert_eq!(ask(&mut connection).await, first, "the same connection, to the same pod");
+}
+
+/// A new export carries traffic within two seconds of its label; see delay.rs.
+#[tokio::test]
+async fn alone_from_the_label_to_traffic() {
+    Exports::new("delaye", by("Port", "delaye")).await.delays("envoy").await;
 }
 
 /// One request over a connection that stays open: the pod that answered.

@@ -36,7 +36,7 @@ async fn g04_tcp_and_udp_by_port() {
 #[tokio::test]
 async fn g04_http_by_host() {
     let exports = exports("Host", "g04gh").await;
-    exports.grpc().await;
+    exports.grpc("grpc").await;
     exports.by_host().await;
 }
 
@@ -44,4 +44,9 @@ async fn g04_http_by_host() {
 #[tokio::test]
 async fn g04_tls_by_sni() {
     exports("SNI", "g04gs").await.by_sni().await;
+}
+
+#[tokio::test]
+async fn alone_from_the_label_to_traffic() {
+    exports("Port", "delayg").await.delays("Envoy Gateway").await;
 }

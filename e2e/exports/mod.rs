@@ -2,8 +2,14 @@
 //! the names of their mirrors, through gateways that the controller of east programs. Here is what
 //! tests of all gateways share; each make has a file.
 
+mod bindings;
+mod check;
+mod contour;
+mod delay;
 mod envoy;
 mod envoy_gateway;
+mod hosts;
+mod many;
 mod probes;
 mod traefik;
 
@@ -27,12 +33,12 @@ const CARRIED: Duration = Duration::from_secs(2);
 
 /// A case whose Services go out through a gateway: a binding of the case's name, a client pod in
 /// the importer, and a policy that knows no other way.
-struct Exports {
-    case: Case,
+pub(crate) struct Exports {
+    pub(crate) case: Case,
 }
 
 impl Exports {
-    async fn new(name: &str, binding: Value) -> Self {
+    pub(crate) async fn new(name: &str, binding: Value) -> Self {
         let case = Case::new(name).await;
         let exports = Self { case };
         exports.bindings().remove(name).await;
@@ -68,7 +74,7 @@ impl Exports {
 
     /// A Deployment that answers with its pods' names, HTTP on 8080 and UDP on 8081, and its exported
     /// Service: http 80, udp 53.
-    async fn backend(&self, name: &str, exported: bool) {
+    pub(crate) async fn backend(&self, name: &str, exported: bool) {
         let mut template = pod("ignored");
         template["metadata"] = json!({"labels": {"app": name}});
         template["spec"]["containers"][0]["readinessProbe"] =
@@ -98,7 +104,7 @@ impl Exports {
     }
 
     /// Waits until the mirror answers from a pod of that name in the other cluster.
-    async fn answers(&self, service: &str, promise: Duration) -> String {
+    pub(crate) async fn answers(&self, service: &str, promise: Duration) -> String {
         let url = self.url(service);
         wait(&format!("{}: {url} answers", self.case.name), promise, || async {
             let said = self.curl(&["--fail", &url]).await?;
@@ -144,7 +150,7 @@ impl Exports {
     }
 
     /// The published outside port of a Service.
-    async fn outside_port(&self, service: &str, port: &str) -> Option<u64> {
+    pub(crate) async fn outside_port(&self, service: &str, port: &str) -> Option<u64> {
         let slices = self.published().all().await;
         let of = |s: &&Value| s["metadata"]["labels"]["heliostat.dev/service-name"] == service;
         let slice = slices.values().find(of)?;
@@ -180,6 +186,7 @@ impl Exports {
         if udp {
             self.answers_udp("echo").await;
         }
+        self.keeps_the_contract().await;
         let (address, port) = (self.address().await, self.outside_port("echo", "http").await.unwrap());
         assert_eq!(self.outside_port("secret", "http").await, None, "nobody consented to its export");
         let before = self.case.mirrors().get(&self.case.mirrored("echo")).await.unwrap();
@@ -241,6 +248,8 @@ impl Exports {
             let said = self.curl(&["--fail", &format!("http://{host}/hostname")]).await.unwrap();
             assert!(said.starts_with("echo-"), "{host}: {said}");
         }
+        self.keeps_the_contract().await;
+        self.rewrites_hosts().await;
         let address = self.address().await;
         for host in [format!("secret-{name}"), format!("secret.{name}.svc.cluster.local"), "nobody".to_owned()] {
             let header = format!("Host: {host}");
@@ -262,6 +271,7 @@ impl Exports {
             if said.starts_with("vault-") { Ok(()) } else { Err(said) }
         })
         .await;
+        self.keeps_the_contract().await;
         let address = self.address().await;
         let stranger = format!("secret-{name}.{name}.svc.cluster.local");
         let connect = format!("{stranger}:443:{address}:443");
@@ -316,15 +326,17 @@ impl Exports {
             .await;
     }
 
-    /// gRPC health checks through the gateway, by a Service whose port says grpc.
-    async fn grpc(&self) {
+    /// gRPC health checks through the gateway, by a Service whose port says so, in the word that the gateway
+    /// understands.
+    async fn grpc(&self, app_protocol: &str) {
         let mut template = pod("ignored");
         template["metadata"] = json!({"labels": {"app": "health"}});
         template["spec"]["containers"][0]["args"] = json!(["grpc-health-checking", "--port=5000", "--http-port=8080"]);
         self.deployment("health", template).await;
         let mut service = exported_cluster_ip("health");
         service["spec"]["selector"] = json!({"app": "health"});
-        service["spec"]["ports"] = json!([{"name": "grpc", "port": 80, "targetPort": 5000, "appProtocol": "grpc"}]);
+        service["spec"]["ports"] =
+            json!([{"name": "grpc", "port": 80, "targetPort": 5000, "appProtocol": app_protocol}]);
         self.case.origins().create(&service).await;
         let probe = rig("program", &["grpc-health-probe"]).await;
         let host = format!("{}.{}.svc.cluster.local:80", self.case.mirrored("health"), self.case.name);

@@ -40,6 +40,7 @@ async fn g04_tcp_and_udp_by_port() {
 #[tokio::test]
 async fn g04_http_by_host() {
     let (exports, _turn) = exports("Host", "g04th").await;
+    exports.grpc("grpc").await;
     exports.by_host().await;
 }
 
@@ -48,4 +49,10 @@ async fn g04_http_by_host() {
 async fn g04_tls_by_sni() {
     let (exports, _turn) = exports("SNI", "g04ts").await;
     exports.by_sni().await;
+}
+
+#[tokio::test]
+async fn alone_from_the_label_to_traffic() {
+    let (exports, _turn) = exports("Port", "delayt").await;
+    exports.delays("Traefik").await;
 }

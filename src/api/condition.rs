@@ -81,7 +81,7 @@ names! {
         /// cut off.
         Reachable,
         /// ClusterLink: deletions are held back by the guard; the message carries the token that
-        /// lets them through.
+        /// lets them through. Present only while True.
         DeletionHeld,
     }
 }
@@ -182,7 +182,9 @@ names! {
         PerPodNamesUnavailable,
         /// In failures: a limit of the link, or a quota of the namespace, is reached.
         QuotaExceeded,
-        /// `DeletionHeld=True`, ClusterLink.
+        /// `DeletionHeld=True`, ClusterLink: complete listings lack the origins of too many mirrors, or are
+        /// older than what was seen; the message says the token that lets them go. In failures, counted
+        /// as mirrored: such a mirror.
         DeletionHeld,
         /// `Accepted=True`, all kinds, and `Connected=Unknown`, ClusterLink: `spec.suspend`.
         Suspended,

@@ -74,7 +74,8 @@ pub struct ClusterLinkSpec {
 
     /// Holds back mass deletions: resyncs that within 10 minutes would delete more of the link's
     /// mirrors than both numbers are held until the origins return, or until the annotation
-    /// heliostat.dev/allow-deletion carries the token shown in the condition DeletionHeld.
+    /// heliostat.dev/allow-deletion carries the token shown in the condition DeletionHeld. A listing
+    /// whose resourceVersion went back, as after a restore from a backup, deletes nothing at all.
     #[serde(default)]
     pub deletion_guard: DeletionGuard,
 
@@ -227,8 +228,8 @@ pub enum LossAction {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeletionGuard {
-    /// Deletions up to this percentage of the link's mirrors pass. Default 30; 100 switches the
-    /// guard off.
+    /// Deletions up to this percentage of the link's mirrors pass. Default 30; with 100 any number
+    /// passes, but for what a listing lacks whose resourceVersion went back.
     #[schemars(schema_with = "schema::int::<0, 100>")]
     pub max_percent: u32,
 

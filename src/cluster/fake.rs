@@ -179,6 +179,13 @@ impl Fake {
         object
     }
 
+    /// Tells the watches of a plural that they are up to a version.
+    pub(super) fn bookmark(&self, plural: &str, version: u64) {
+        let object =
+            json!({"kind": "Service", "apiVersion": "v1", "metadata": {"resourceVersion": version.to_string()}});
+        self.state().tell(plural, "", "BOOKMARK", &object);
+    }
+
     /// Ends the watches of a plural with 410 Gone.
     pub(super) fn expire(&self, plural: &str) {
         let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"});

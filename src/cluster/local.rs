@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::{ClusterLink, GatewayBinding, MirrorPolicy, names},
     core::{
-        io::{Change, ExportNews, Input, Local},
+        io::{Change, ExportNews, Input, Local, OwnKind},
         model::{Key, LocalNode, LocalService, LocalSlice, Origin, RemoteNode, RemoteSlice},
     },
 };
@@ -105,8 +105,14 @@ impl LocalKind {
         }
     }
 
-    const fn is_ours(self) -> bool {
-        matches!(self, Self::ClusterLinks | Self::MirrorPolicies | Self::GatewayBindings)
+    /// As the engine names it, if it is a kind of ours.
+    const fn own(self) -> Option<OwnKind> {
+        match self {
+            Self::ClusterLinks => Some(OwnKind::Links),
+            Self::MirrorPolicies => Some(OwnKind::Policies),
+            Self::GatewayBindings => Some(OwnKind::Bindings),
+            _ => None,
+        }
     }
 }
 
@@ -363,6 +369,10 @@ impl<K: Ord + fmt::Display + Send, V: Send, N: Into<Input> + Send> Audience<K, V
                 self.note(|health| *health = KindHealth { listed: true, ..KindHealth::default() });
             }
             News::Failed(error) => {
+                if let Some(kind) = self.kind.own().filter(|_| failure::code(&error) == Some(404)) {
+                    // The engine only stops listening at shutdown.
+                    let _ = self.out.send(Input::Local(Local::Unserved(kind))).await;
+                }
                 let said = explain(self.kind, &error);
                 self.note(|health| health.failure = Some(said));
             }
@@ -399,7 +409,9 @@ impl<K: Ord, V, N: Into<Input>> Engine<K, V, N> {
 fn explain(kind: LocalKind, error: &watcher::Error) -> String {
     let said = failure::said(error);
     match failure::code(error) {
-        Some(404) if kind.is_ours() => format!("{kind} is not installed; run: heliostat crds | kubectl apply -f -"),
+        Some(404) if kind.own().is_some() => {
+            format!("{kind} is not installed; run: heliostat crds | kubectl apply -f -")
+        }
         Some(403) => format!("{kind} cannot be read: {said}; apply the shipped ClusterRole"),
         _ => format!("{kind} cannot be read: {said}"),
     }

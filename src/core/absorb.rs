@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    claim::Claim,
     engine::Engine,
     export::exporter::Exporter,
-    io::{About, Change, Event, Local, RemoteEvent},
+    guard,
+    io::{About, Change, Event, Local, OwnKind, RemoteEvent, Scope},
     link::{CheckedLink, Connection, Link},
     model::{Key, LocalNamespace, LocalService, LocalSlice, Origin, RemoteSlice},
     select::Refusal,
@@ -33,6 +35,31 @@ fn steps<K: Ord + Clone, V>(change: Change<K, V>, known: impl Iterator<Item = K>
             (true, gone.into_iter().chain(all.into_iter().map(|(key, value)| (key, Some(value)))).collect())
         }
     }
+}
+
+/// A complete listing.
+struct Listing {
+    cluster_uid: String,
+    versions: BTreeMap<Scope, String>,
+    services: BTreeMap<Key, Origin>,
+    slices: BTreeMap<Key, RemoteSlice>,
+}
+
+/// Leaves what a listing lacks to the guard, but for what the link does not ask for any more.
+fn judge_later(
+    link: &mut Link,
+    scope: Scope,
+    cluster: &str,
+    versions: &BTreeMap<Scope, String>,
+    services: &BTreeMap<Key, Origin>,
+) {
+    let unasked: Vec<Key> = guard::not_asked_for(link, services)
+        .filter(|key| scope.as_ref().is_none_or(|namespace| *namespace == key.namespace))
+        .cloned()
+        .collect();
+    unasked.iter().for_each(|origin| link.guard.is_gone(origin));
+    services.keys().for_each(|origin| link.guard.is_there(origin));
+    link.guard.listed(scope, cluster, versions);
 }
 
 impl Engine {
@@ -69,6 +96,11 @@ impl Engine {
                     self.touch_all_links();
                 }
             }
+            Local::Unserved(kind) => match kind {
+                OwnKind::Links => self.world.listed.links = false,
+                OwnKind::Policies => self.world.listed.policies = false,
+                OwnKind::Bindings => self.world.listed.bindings = false,
+            },
             Local::ClusterUid(uid) => {
                 if self.world.cluster_uid.as_ref() != Some(&uid) {
                     self.world.cluster_uid = Some(uid);
@@ -121,6 +153,7 @@ impl Engine {
             self.reach.forget(&name);
         }
         self.reconsider_link(&name);
+        self.guard_concerned(&name);
         self.touch_link(&name);
         self.status.touch_all(&self.world);
     }
@@ -205,6 +238,7 @@ impl Engine {
                 }
             };
             if news {
+                self.guards_concerned(&key);
                 self.touch(key);
             }
         }
@@ -259,8 +293,9 @@ impl Engine {
                 }
                 self.touch_link(name);
             }
-            RemoteEvent::Listed { cluster_uid, services, slices } => {
-                self.on_listed(name, session, cluster_uid, services, slices)
+            RemoteEvent::Listed { cluster_uid, versions, services, slices } => {
+                let listing = Listing { cluster_uid, versions, services, slices };
+                self.on_listed(name, session, listing)
             }
             // Nodes may be told before the listing; they decide nothing by themselves.
             nodes @ (RemoteEvent::NodesListed(_) | RemoteEvent::Node(..) | RemoteEvent::NodeGone(_))
@@ -299,14 +334,8 @@ impl Engine {
         }
     }
 
-    fn on_listed(
-        &mut self,
-        name: &str,
-        session: u64,
-        cluster_uid: String,
-        services: BTreeMap<Key, Origin>,
-        slices: BTreeMap<Key, RemoteSlice>,
-    ) {
+    fn on_listed(&mut self, name: &str, session: u64, listing: Listing) {
+        let Listing { cluster_uid, versions, services, slices } = listing;
         let (now, own) = (self.now, self.world.cluster_uid.clone());
         let Some(link) = self.world.links.get_mut(name) else { return };
         link.remote.observed_uid = Some(cluster_uid.clone());
@@ -316,6 +345,7 @@ impl Engine {
             self.touch_link(name);
             return;
         }
+        judge_later(link, None, &cluster_uid, &versions, &services);
         let remote = &mut link.remote;
         remote.pinned_uid = Some(cluster_uid);
         remote.session = session;
@@ -335,6 +365,7 @@ impl Engine {
         let about = About::Link(name.to_owned(), link.uid().to_owned());
         let said_before = link.said(ConditionType::Synced, "True");
         origins.iter().for_each(|origin| self.reconsider(name, origin));
+        self.guard_concerned(name);
         self.touch_link(name);
         if !was_known && !said_before {
             let note = format!("a complete listing was taken over: {} Services seen", origins.len());
@@ -349,28 +380,29 @@ impl Engine {
     fn on_followed(&mut self, name: &str, event: RemoteEvent) {
         let Some(link) = self.world.links.get_mut(name) else { return };
         let expected = link.expected_uid().map(str::to_owned);
-        let remote = &mut link.remote;
         let right = |uid: &String| expected.as_ref() == Some(uid);
         let in_scope = |scope: &Option<String>, key: &Key| scope.as_ref().is_none_or(|ns| *ns == key.namespace);
         match event {
-            RemoteEvent::Service(key, origin) if remote.services.get(&key) != Some(&*origin) => {
-                remote.services.insert(key.clone(), *origin);
+            RemoteEvent::Reached { scope, version } => link.guard.reached(scope, &version),
+            RemoteEvent::Service(key, origin) if link.remote.services.get(&key) != Some(&*origin) => {
+                link.guard.is_there(&key);
+                link.remote.services.insert(key.clone(), *origin);
                 self.reconsider(name, &key);
                 self.touch_origin(name, &key);
             }
-            RemoteEvent::ServiceGone(key, uid) if remote.services.get(&key).is_some_and(|origin| origin.uid == uid) => {
-                remote.services.remove(&key);
-                self.reconsider(name, &key);
-            }
-            RemoteEvent::Slice(key, slice) if remote.slices.get(&key) != Some(&*slice) => {
-                let concerned = remote.set_slice(&key, Some(*slice));
+            RemoteEvent::ServiceGone(key, uid) => self.on_service_gone(name, &key, &uid),
+            RemoteEvent::Slice(key, slice) if link.remote.slices.get(&key) != Some(&*slice) => {
+                let concerned = link.remote.set_slice(&key, Some(*slice));
                 concerned.iter().for_each(|origin| self.touch_origin(name, origin));
             }
             RemoteEvent::SliceGone(key) => {
-                let concerned = remote.set_slice(&key, None);
+                let concerned = link.remote.set_slice(&key, None);
                 concerned.iter().for_each(|origin| self.touch_origin(name, origin));
             }
-            RemoteEvent::ServicesListed { cluster_uid, scope, services } if right(&cluster_uid) => {
+            RemoteEvent::ServicesListed { cluster_uid, scope, version, services } if right(&cluster_uid) => {
+                let versions = version.into_iter().map(|version| (scope.clone(), version)).collect();
+                judge_later(link, scope.clone(), &cluster_uid, &versions, &services);
+                let remote = &mut link.remote;
                 let mut concerned: BTreeSet<Key> =
                     remote.services.keys().filter(|key| in_scope(&scope, key)).cloned().collect();
                 concerned.extend(services.keys().cloned());
@@ -380,8 +412,10 @@ impl Engine {
                     self.reconsider(name, origin);
                     self.touch_origin(name, origin);
                 }
+                self.guard_concerned(name);
             }
             RemoteEvent::SlicesListed { cluster_uid, scope, slices } if right(&cluster_uid) => {
+                let remote = &mut link.remote;
                 let old: Vec<Key> = remote.slices.keys().filter(|key| in_scope(&scope, key)).cloned().collect();
                 let mut concerned = BTreeSet::new();
                 for key in old.iter().filter(|key| !slices.contains_key(*key)) {
@@ -396,6 +430,27 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// A Service was deleted, or does not match the link's selector any more, on a healthy watch.
+    fn on_service_gone(&mut self, name: &str, key: &Key, uid: &str) {
+        let mirrored = |claim: &Claim| {
+            claim.target.as_ref().is_some_and(|target| self.world.owner(target) == world::Owner::Ours(name))
+        };
+        // Until this cluster is known there may be a mirror of it.
+        let mirrored = !self.ready() || self.claims.of_origin(name, key).any(|(_, claim)| mirrored(claim));
+        let Some(link) = self.world.links.get_mut(name) else { return };
+        let known = link.remote.services.get(key).is_some_and(|origin| origin.uid == uid);
+        let held = !link.remote.services.contains_key(key) && link.guard.awaits_deletion(key, uid);
+        if !known && !held {
+            return;
+        }
+        link.remote.services.remove(key);
+        if mirrored || held {
+            link.guard.is_gone(key);
+        }
+        self.look_through_gone(name);
+        self.reconsider(name, key);
     }
 
     /// News of a remote's nodes.

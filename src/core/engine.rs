@@ -61,6 +61,8 @@ pub struct Engine {
     /// The exporter's side, where it is turned on.
     pub(super) exporter: Option<Exporter>,
     quota_due: BTreeSet<String>,
+    /// Links whose guard must look at news.
+    pub(super) guards_due: BTreeSet<String>,
     queue: FairQueue,
     flights: BTreeMap<WriteId, Flight>,
     busy: BTreeMap<Key, WriteId>,
@@ -105,6 +107,7 @@ impl Engine {
             reach: Reach::default(),
             exporter,
             quota_due: BTreeSet::new(),
+            guards_due: BTreeSet::new(),
             queue: FairQueue::default(),
             flights: BTreeMap::new(),
             busy: BTreeMap::new(),
@@ -146,6 +149,7 @@ impl Engine {
         self.advance();
         let mut out = Vec::new();
         if self.ready() {
+            self.settle_guards();
             self.settle_limits();
             self.dispatch(&mut out);
             self.export(&mut out);
@@ -261,6 +265,7 @@ impl Engine {
             touched.extend(self.claims.set(&id, Some(claim)));
         }
         self.quota_due.insert(link_name.to_owned());
+        self.guard_concerned(link_name);
         self.status.touch_link(link_name);
         touched.into_iter().for_each(|target| self.touch(target));
     }
@@ -274,6 +279,7 @@ impl Engine {
             .unwrap_or_default();
         let claimed: BTreeSet<Key> = self.claims.of_link(link).map(|(id, _)| id.origin.clone()).collect();
         known.union(&claimed).for_each(|origin| self.reconsider(link, origin));
+        self.guard_concerned(link);
         self.touch_ours();
     }
 

@@ -117,6 +117,20 @@ pub enum Local {
     ServiceCidr(Change<String, Vec<ipnet::IpNet>>),
     /// uid of this cluster's own kube-system namespace.
     ClusterUid(String),
+    /// This cluster does not serve a kind of ours: its CRD is gone. What was known of it may be old until
+    /// it is listed again.
+    Unserved(OwnKind),
+}
+
+/// The kinds that Heliostat's CRDs define.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnKind {
+    /// ClusterLinks.
+    Links,
+    /// MirrorPolicies.
+    Policies,
+    /// GatewayBindings.
+    Bindings,
 }
 
 /// A change of one object, or a complete listing.
@@ -129,6 +143,9 @@ pub enum Change<K: Ord, V> {
     /// These are all there are.
     All(BTreeMap<K, V>),
 }
+
+/// What one watch of a link is over: a namespace; none: all of them.
+pub type Scope = Option<String>;
 
 /// News of a link, from its session.
 #[derive(Clone, Debug)]
@@ -155,6 +172,8 @@ pub enum RemoteEvent {
     Listed {
         /// uid of the cluster that was listed.
         cluster_uid: String,
+        /// The resourceVersions at which the Services were listed, by the scope of the watch.
+        versions: BTreeMap<Scope, String>,
         /// All Services the link sees.
         services: BTreeMap<Key, Origin>,
         /// All EndpointSlices the link sees.
@@ -165,7 +184,9 @@ pub enum RemoteEvent {
         /// uid of the cluster that was listed.
         cluster_uid: String,
         /// The namespace of the watch; none: all namespaces.
-        scope: Option<String>,
+        scope: Scope,
+        /// The resourceVersion at which they were listed, where it is known.
+        version: Option<String>,
         /// All Services of that scope.
         services: BTreeMap<Key, Origin>,
     },
@@ -174,9 +195,17 @@ pub enum RemoteEvent {
         /// uid of the cluster that was listed.
         cluster_uid: String,
         /// The namespace of the watch; none: all namespaces.
-        scope: Option<String>,
+        scope: Scope,
         /// All EndpointSlices of that scope.
         slices: BTreeMap<Key, RemoteSlice>,
+    },
+    /// The watch of a scope's Services has come to this resourceVersion, by an event or a bookmark. Told
+    /// now and then, and before a listing that may be older.
+    Reached {
+        /// The namespace of the watch; none: all namespaces.
+        scope: Scope,
+        /// The resourceVersion.
+        version: String,
     },
     /// A Service is now this.
     Service(Key, Box<Origin>),
@@ -220,6 +249,7 @@ impl RemoteEvent {
             | Self::ServicesListed { .. }
             | Self::SlicesListed { .. }
             | Self::NodesListed(_)
+            | Self::Reached { .. }
             | Self::Alive
             | Self::Lost { .. } => false,
         }

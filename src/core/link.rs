@@ -8,10 +8,12 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::Selector;
 
 use super::{
     address,
+    guard::Guard,
     model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole},
     reach::ProbeTerms,
     select::{self, Refusal},
@@ -33,6 +35,8 @@ pub struct Link {
     pub checked: Result<CheckedLink, Refusal>,
     /// The remote.
     pub remote: Remote,
+    /// What holds mass deletions.
+    pub guard: Guard,
 }
 
 /// A link's spec, checked once.
@@ -46,7 +50,9 @@ pub struct CheckedLink {
     pub deny: Vec<IpNet>,
     /// `onLoss.after`.
     pub loss_after: Duration,
-    /// What the link sees, as a query.
+    /// What the link sees.
+    pub sees: Selector,
+    /// The same as a query.
     pub query: Option<String>,
     /// `probe`; none: disabled.
     pub probe: Option<ProbeTerms>,
@@ -67,6 +73,7 @@ impl CheckedLink {
             allow: address::parse_cidrs(&spec.addresses.allow).map_err(invalid("spec.addresses.allow"))?,
             deny: address::parse_cidrs(&spec.addresses.deny).map_err(invalid("spec.addresses.deny"))?,
             loss_after: parse_duration(&spec.on_loss.after).map_err(|e| invalid("spec.onLoss.after")(e.to_string()))?,
+            sees: seen,
             query,
             probe: probe_terms(&spec.probe)?,
         })
@@ -174,13 +181,18 @@ impl Link {
             handled_reconcile: status.and_then(|s| s.last_handled_reconcile_at.clone()),
             leases_due: BTreeSet::new(),
         };
-        Self { checked: CheckedLink::new(&object), object, remote }
+        Self { checked: CheckedLink::new(&object), guard: Guard::new(&object), object, remote }
+    }
+
+    /// A condition of the link's status.
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        let mut conditions = self.object.status.iter().flat_map(|s| &s.conditions);
+        conditions.find(|c| c.type_ == kind.as_str())
     }
 
     /// Whether the link's status says so of a condition.
     pub fn said(&self, kind: ConditionType, status: &str) -> bool {
-        let conditions = self.object.status.iter().flat_map(|s| &s.conditions);
-        conditions.into_iter().any(|c| c.type_ == kind.as_str() && c.status == status)
+        self.condition(kind).is_some_and(|c| c.status == status)
     }
 
     /// uid of the object.

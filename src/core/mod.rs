@@ -12,6 +12,7 @@ pub mod diff;
 pub mod engine;
 pub mod envoy;
 pub mod export;
+pub mod guard;
 pub mod io;
 pub mod link;
 pub mod model;

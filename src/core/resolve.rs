@@ -12,9 +12,10 @@ use super::{
     claim::{ClaimId, Claims, Outcome},
     copy,
     diff::{self, Desired, Marks},
+    guard::Held,
     io::{MirrorService, WriteOp},
     link::{Link, Loss},
-    model::{Key, LocalService, MirrorState, OriginType, Protocol, SlicePort},
+    model::{Key, LocalService, MirrorState, OriginType, Protocol, RemoteSlice, SlicePort, SliceRole},
     name,
     reach::{Reach, Target},
     select::{CheckedPolicy, Refusal},
@@ -165,16 +166,37 @@ impl<'a> View<'a> {
         if link.frozen(world.cluster_uid.as_deref()) {
             return Holder::Held;
         }
+        // What a link adopts is not judged before the link has its own view of things: its policies may be
+        // made at the same time.
+        let adopted = state.annotations.get(LINK_UID_ANNOTATION).is_some_and(|uid| uid != link.uid());
+        if adopted && !link.remote.listed {
+            return Holder::Held;
+        }
         let incumbent = incumbent(link_name, state);
         let policy = incumbent.as_ref().map(|id| &id.policy);
         if policy.is_some_and(|p| world.policies.contains_key(p) && !self.active_policy(p)) {
             return Holder::Held;
         }
+        if link.guard.is_unjudged() {
+            return Holder::Held;
+        }
         let loss = link.loss(self.now);
+        let uid = world.services.get(key).map_or("", |service| service.uid.as_str());
+        if let Some(held) = link.guard.holds(key, uid)
+            && loss != Loss::Act(LossAction::Delete)
+            && self.could_claim(link_name, link, &held.origin, key)
+        {
+            return match (loss, self.hold_end(key, link, held)) {
+                (Loss::Act(LossAction::NotReady), _) => Holder::NotReady(stale(link)),
+                (_, Some(end)) if end <= self.now => Holder::NotReady(unconfirmed(link_name)),
+                (_, Some(end)) => Holder::Leased(end),
+                (_, None) => Holder::Held,
+            };
+        }
         if !link.remote.listed && loss != Loss::Act(LossAction::Delete) {
             let origin = state.annotations.get(ORIGIN_ANNOTATION).and_then(|text| text.parse::<Key>().ok());
             if origin.is_some_and(|origin| self.could_claim(link_name, link, &origin, key)) {
-                return match (loss, self.lease_end(key, link)) {
+                return match (loss, link.remote.unknown_since.and_then(|since| self.lease_end(key, since))) {
                     (Loss::Act(LossAction::NotReady), _) => Holder::NotReady(stale(link)),
                     (_, Some(end)) if end <= self.now => Holder::NotReady(unconfirmed(link_name)),
                     (_, Some(end)) => Holder::Leased(end),
@@ -186,10 +208,18 @@ impl<'a> View<'a> {
         kept.or_else(|| self.best(key)).map_or(Holder::Nobody, Holder::Claim)
     }
 
-    /// When the port lease of a mirror whose link has not been listed in this process runs out. The
-    /// shortest counts: a text that is no duration has been edited, and ends at once.
-    fn lease_end(&self, key: &Key, link: &Link) -> Option<Timestamp> {
-        let since = link.remote.unknown_since?;
+    /// When the port lease of a mirror runs out that is held by the guard. A listing that still has a
+    /// published slice of its origin confirms the port.
+    fn hold_end(&self, key: &Key, link: &Link, held: &Held) -> Option<Timestamp> {
+        let published = |slice: &RemoteSlice| matches!(slice.role, SliceRole::Published(_));
+        let confirmed = link.remote.slices_of(&held.origin).any(|(_, slice)| published(slice));
+        let since = [link.guard.since().filter(|_| !confirmed), link.remote.unknown_since].into_iter().flatten().min();
+        since.and_then(|since| self.lease_end(key, since))
+    }
+
+    /// When the port lease of a mirror runs out that the link has not confirmed since. The shortest
+    /// counts: a text that is no duration has been edited, and ends at once.
+    fn lease_end(&self, key: &Key, since: Timestamp) -> Option<Timestamp> {
         let leases = self.world.slices_of(key).filter_map(|(_, slice)| slice.body.port_lease.as_deref());
         let end = |text: &str| {
             let lease = parse_duration(text).ok().and_then(|lease| SignedDuration::try_from(lease).ok());
@@ -200,16 +230,19 @@ impl<'a> View<'a> {
 
     /// Whether some policy could want that mirror of an origin that cannot be seen now: as far as
     /// specs alone tell.
-    fn could_claim(&self, link_name: &str, link: &Link, origin: &Key, target: &Key) -> bool {
-        self.world.policies.iter().any(|(key, policy)| match &policy.checked {
-            Err(_) => true,
-            Ok(checked) => {
-                self.world.links_of(checked).any(|(name, _)| name == link_name)
-                    && self.world.permits(link_name, link, &key.namespace, checked).is_ok()
-                    && checked.wants_namespace(&origin.namespace)
-                    && checked.target(link_name, origin).is_ok_and(|t| t == *target)
-            }
-        })
+    pub(super) fn could_claim(&self, link_name: &str, link: &Link, origin: &Key, target: &Key) -> bool {
+        let seen = &link.object.spec.services.namespaces;
+        let in_sight = seen.is_empty() || seen.contains(&origin.namespace);
+        in_sight
+            && self.world.policies.iter().any(|(key, policy)| match &policy.checked {
+                Err(_) => true,
+                Ok(checked) => {
+                    self.world.links_of(checked).any(|(name, _)| name == link_name)
+                        && self.world.permits(link_name, link, &key.namespace, checked).is_ok()
+                        && checked.wants_namespace(&origin.namespace)
+                        && checked.target(link_name, origin).is_ok_and(|t| t == *target)
+                }
+            })
     }
 
     fn active_policy(&self, policy: &Key) -> bool {

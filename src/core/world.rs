@@ -13,7 +13,7 @@ use super::{
     address::AddressPolicy,
     io::Change,
     link::{CheckedLink, Link},
-    model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice},
+    model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice, MirrorState},
     select::{self, CheckedPolicy, Refusal, Surroundings},
 };
 use crate::api::{
@@ -66,7 +66,7 @@ pub struct World {
     pub listed: Listed,
 }
 
-/// Which kinds have been listed completely at least once. Before all have, nothing is written.
+/// Which kinds have been listed completely, and are still served. Before all are, nothing is written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Listed {
     /// ClusterLinks.
@@ -138,6 +138,19 @@ pub enum Owner<'a> {
     Ours(&'a str),
 }
 
+/// A mirror that exists.
+#[derive(Clone, Debug)]
+pub struct Mirror<'a> {
+    /// Namespace and name.
+    pub key: &'a Key,
+    /// The Service.
+    pub service: &'a LocalService,
+    /// What is known of it as one of ours.
+    pub state: &'a MirrorState,
+    /// Its origin, as its marks say.
+    pub origin: Key,
+}
+
 impl World {
     /// Whose the Service of that name is (design: section 3, "Ours").
     pub fn owner(&self, key: &Key) -> Owner<'_> {
@@ -166,6 +179,23 @@ impl World {
         };
         let found = self.links.iter().find(|(_, link)| link.uid() == uid);
         found.or_else(|| self.links.iter().find(|(_, link)| adopts(link))).map(|(name, _)| name.as_str())
+    }
+
+    /// The mirrors of a link that exist and whose marks name an origin.
+    pub fn mirrors_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Mirror<'a>> {
+        let link = self.links.get(name);
+        let uid = link.map(Link::uid);
+        let adopted = link.and_then(|link| link.object.metadata.annotations.as_ref()?.get(ADOPT_ANNOTATION));
+        self.services.iter().filter_map(move |(key, service)| {
+            let state = service.ours.as_deref()?;
+            // Cheaper than to ask whose it is, which is asked then.
+            let of = state.annotations.get(LINK_UID_ANNOTATION)?;
+            if (uid != Some(of) && adopted != Some(of)) || service.terminating || self.owner(key) != Owner::Ours(name) {
+                return None;
+            }
+            let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
+            Some(Mirror { key, service, state, origin })
+        })
     }
 
     /// Our slices of a mirror.

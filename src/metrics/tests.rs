@@ -53,6 +53,30 @@ fn a_link_is_shown_as_its_status_says() {
 }
 
 #[test]
+fn what_is_not_well_with_a_link_is_shown() {
+    let metrics = Metrics::default();
+    let mut object = link("east", "True", 7);
+    let flags = ["stale", "identity_changed", "suspended"];
+    let said =
+        [("Ready", "False", "Stale"), ("Stalled", "True", "RemoteIdentityChanged"), ("Accepted", "True", "Suspended")];
+    for (flag, (kind, status, reason)) in flags.iter().zip(said) {
+        let conditions = &mut object.status.as_mut().unwrap().conditions;
+        conditions[0].type_ = kind.into();
+        conditions[0].status = status.into();
+        conditions[0].reason = reason.into();
+        metrics.told(&Input::Local(Local::Link(Change::Set("east".into(), Box::new(object.clone())))));
+        for other in flags {
+            let line = format!("heliostat_link_{other}{{link=\"east\"}} {}", i32::from(other == *flag));
+            assert!(has(&metrics, &line), "{line}");
+        }
+    }
+    assert!(has(&metrics, r#"heliostat_deletions_held{link="east"} 0"#));
+    metrics.deletions_held("east", 6);
+    metrics.told(&set("east", "True", 7));
+    assert!(has(&metrics, r#"heliostat_deletions_held{link="east"} 6"#), "a status does not set it back");
+}
+
+#[test]
 fn a_link_that_goes_takes_its_labels_with_it() {
     let metrics = Metrics::default();
     metrics.told(&set("east", "True", 7));

@@ -47,6 +47,8 @@ pub(super) struct Deciding {
     pub(super) hands: Hands,
     /// Counts news.
     pub(super) metrics: Arc<Metrics>,
+    /// How many mirrors of which links were held when that was shown last.
+    pub(super) held: BTreeMap<String, usize>,
     /// Shows that the engine lives.
     pub(super) pulse: Arc<Pulse>,
     /// What time it is for the engine.
@@ -116,8 +118,22 @@ impl Deciding {
             }
             let (waiting, _) = self.engine.backlog();
             self.metrics.queued(waiting);
+            self.show_held();
             self.pulse.beat();
         }
+    }
+
+    /// Shows how many mirrors are held, of links of which some are or just were.
+    fn show_held(&mut self) {
+        let held: BTreeMap<String, usize> =
+            self.engine.deletions_held().map(|(link, held)| (link.to_owned(), held)).collect();
+        for link in self.held.keys().filter(|link| !held.contains_key(*link)) {
+            if self.engine.world().links.contains_key(link) {
+                self.metrics.deletions_held(link, 0);
+            }
+        }
+        held.iter().for_each(|(link, held)| self.metrics.deletions_held(link, *held));
+        self.held = held;
     }
 
     /// How long until something is due by time alone.

@@ -103,7 +103,7 @@ impl Exporting {
         let tasks = vec![
             tokio::spawn(objects.run(wanted, shutdown.clone())),
             tokio::spawn(certificates.run(with_envoys, shutdown.clone())),
-            tokio::spawn(serve(xds.clone(), listeners.xds, tls, shutdown.clone())),
+            tokio::spawn(serve(xds.clone(), listeners.xds, tls, leadership.clone(), shutdown.clone())),
             tokio::spawn(serve_uid(listeners.probes, PROBE_PATH, told, shutdown.clone())),
             tokio::spawn(tell_states(xds.clone(), tell.clone(), shutdown.clone())),
         ];
@@ -153,7 +153,13 @@ fn server_names(config: &Config) -> Vec<String> {
 }
 
 /// Serves once there is an authority, and with every certificate that comes later.
-async fn serve(xds: Xds, listener: TcpListener, mut tls: ServerTls, shutdown: CancellationToken) {
+async fn serve(
+    xds: Xds,
+    listener: TcpListener,
+    mut tls: ServerTls,
+    leadership: Leadership,
+    shutdown: CancellationToken,
+) {
     let first =
         shutdown.run_until_cancelled(async { tls.wait_for(Option::is_some).await.ok().and_then(|tls| tls.clone()) });
     let Some(Some(first)) = first.await else { return };
@@ -165,7 +171,8 @@ async fn serve(xds: Xds, listener: TcpListener, mut tls: ServerTls, shutdown: Ca
             }
         }
     };
-    join(xds.serve(listener, current, shutdown.clone()), shutdown.run_until_cancelled(renewing)).await;
+    let leads = Arc::new(move || leadership.remaining().is_some());
+    join(xds.serve(listener, current, leads, shutdown.clone()), shutdown.run_until_cancelled(renewing)).await;
 }
 
 async fn tell_states(xds: Xds, tell: mpsc::Sender<Input>, shutdown: CancellationToken) {

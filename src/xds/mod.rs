@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::envoy::{EnvoyConfig, EnvoyState};
 use gateways::Gateways;
+pub use serve::Leads;
 
 /// The server. Clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +47,15 @@ impl Xds {
     }
 
     /// Serves on a port until `shutdown`. A new TLS configuration, from [`pki::server_config`], holds for
-    /// connections that come later.
+    /// connections that come later. While it does not lead it lets an Envoy go after a few seconds, so
+    /// that each finds the leader.
     pub async fn serve(
         &self,
         listener: TcpListener,
         tls: watch::Receiver<Arc<ServerConfig>>,
+        leads: Leads,
         shutdown: CancellationToken,
     ) {
-        serve::serve(&self.gateways, listener, tls, shutdown).await;
+        serve::serve(&self.gateways, listener, tls, leads, shutdown).await;
     }
 }

@@ -43,14 +43,21 @@ const PING: Duration = Duration::from_secs(10);
 const REQUEST: usize = 64 << 20;
 /// How often what an Envoy refused is said to it once more.
 const RETRY: Duration = Duration::from_secs(60);
+/// How long a replica that does not lead keeps an Envoy: it tells it what to do, for want of somebody
+/// better, and lets it try another one. Only what the leader hears acknowledged is published.
+const LODGING: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed, usually for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether this replica leads.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Serves until `shutdown`. Each connection uses the TLS configuration of the moment when it comes.
 pub(super) async fn serve(
     gateways: &Arc<Gateways>,
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
+    leads: Leads,
     shutdown: CancellationToken,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
@@ -63,13 +70,30 @@ pub(super) async fn serve(
             Ok((stream, permit)) => {
                 let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
                 let connection = connection(Arc::clone(gateways), stream, acceptor, permit);
-                let shutdown = shutdown.clone();
-                tokio::spawn(async move { shutdown.run_until_cancelled(connection).await });
+                let (leads, shutdown) = (Arc::clone(&leads), shutdown.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = connection => {}
+                        // Who is dropped connects again, by the Service in front of all replicas.
+                        () = turned_away(leads) => tracing::debug!("an Envoy is to find the leader"),
+                        () = shutdown.cancelled() => {}
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of an Envoy");
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// When a connection has lasted long enough at a replica that does not lead.
+async fn turned_away(leads: Leads) {
+    loop {
+        sleep(LODGING).await;
+        if !leads() {
+            return;
         }
     }
 }

@@ -112,6 +112,11 @@ pub struct Cluster {
     /// The first object of this kind that is made is deleted at once, and a watch says so before the
     /// answer to its creation arrives.
     pub goes_before_answer: Option<Kind>,
+    /// Answers, and what watches tell of the write, come one by one, after passes that are due.
+    pub answers_late: bool,
+    pub late: VecDeque<Vec<Input>>,
+    /// Creations of what was there already.
+    pub refused: Vec<String>,
 }
 
 pub fn spec(export: Value) -> Value {
@@ -208,6 +213,9 @@ impl Cluster {
             envoys: None,
             connected: true,
             goes_before_answer: None,
+            answers_late: false,
+            late: VecDeque::new(),
+            refused: vec![],
         }
     }
 
@@ -312,6 +320,15 @@ impl Cluster {
             }
             let input = match queue.pop_front() {
                 Some(input) => input,
+                // An answer that is late comes after what else is due.
+                None if !self.late.is_empty() => {
+                    if let Some(at) = self.engine.next_wakeup() {
+                        self.now = self.now.max(at) + SignedDuration::from_millis(1);
+                        queue.push_back(Input::Tick);
+                    }
+                    queue.extend(self.late.pop_front().into_iter().flatten());
+                    continue;
+                }
                 // Time goes on while something is due within the second.
                 None => match self.engine.next_wakeup() {
                     Some(at) if at <= self.now + SignedDuration::from_secs(1) => {
@@ -325,8 +342,9 @@ impl Cluster {
                 match output {
                     Output::Write(write) => {
                         let (result, news) = self.write(&write.op);
-                        queue.extend(news);
-                        queue.push_back(Input::Written { id: write.id, result });
+                        let answer = Input::Written { id: write.id, result };
+                        let told = news.into_iter().chain([answer]);
+                        if self.answers_late { self.late.push_back(told.collect()) } else { queue.extend(told) }
                     }
                     Output::Envoys { config, .. } => {
                         self.envoys = config;
@@ -398,7 +416,10 @@ impl Cluster {
             there["metadata"]["uid"] == *at.uid && there["metadata"]["resourceVersion"] == *at.resource_version
         };
         let (id, news) = match (op, there) {
-            (WriteOp::CreateObject(..), Some(_)) => return (failed(WriteFailure::AlreadyExists), vec![]),
+            (WriteOp::CreateObject(id, ..), Some(_)) => {
+                self.refused.push(id.key.to_string());
+                return (failed(WriteFailure::AlreadyExists), vec![]);
+            }
             (WriteOp::CreateObject(id, _, whole), None) => {
                 self.put(id.clone(), Value::Object((**whole).clone()));
                 self.log.push(format!("create {}", id.key));

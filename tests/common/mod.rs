@@ -184,7 +184,7 @@ impl Sim {
             refuse: VecDeque::new(),
             version: 100,
         };
-        sim.list_all();
+        sim.list_all(true);
         sim
     }
 
@@ -205,7 +205,7 @@ impl Sim {
         sim
     }
 
-    fn list_all(&mut self) {
+    fn list_all(&mut self, services_too: bool) {
         let services = self.services.clone();
         let slices = self.slices.clone();
         let links = self.links.iter().map(|(k, v)| (k.clone(), Box::new(v.clone()))).collect();
@@ -223,17 +223,30 @@ impl Sim {
             Local::Node(Change::All(BTreeMap::new())),
             Local::ServiceCidr(Change::All([("kubernetes".to_owned(), vec!["10.96.0.0/16".parse().unwrap()])].into())),
         ] {
-            self.give(Input::Local(local));
+            if services_too || !matches!(local, Local::Service(_) | Local::Slice(_)) {
+                self.give(Input::Local(local));
+            }
         }
     }
 
     /// The controller is killed and started again: only what is in the API remains.
     pub fn restart(&mut self) {
+        self.restart_listing(true);
+    }
+
+    fn restart_listing(&mut self, services_too: bool) {
         let namespaces = self.engine.world().namespaces.clone();
         self.engine = engine();
         self.session = 1;
         self.engine.handle(Input::Local(Local::Namespace(Change::All(namespaces))), self.now);
-        self.list_all();
+        self.list_all(services_too);
+    }
+
+    /// The same, and the cluster's Services and slices have not been listed yet.
+    pub fn restart_without_services(&mut self) {
+        let (services, slices) = (std::mem::take(&mut self.services), std::mem::take(&mut self.slices));
+        self.restart_listing(false);
+        (self.services, self.slices) = (services, slices);
     }
 
     /// Gives one input, carries out what follows from it, and lets status settle.
@@ -617,6 +630,7 @@ pub fn connected(uid: &str) -> RemoteEvent {
 pub fn listed(uid: &str, services: &[(&str, Origin)], slices: &[(&str, RemoteSlice)]) -> RemoteEvent {
     RemoteEvent::Listed {
         cluster_uid: uid.into(),
+        versions: BTreeMap::new(),
         services: services.iter().map(|(k, v)| (key(k), v.clone())).collect(),
         slices: slices.iter().map(|(k, v)| (key(k), v.clone())).collect(),
     }

@@ -57,7 +57,11 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         let script = calm::script(&mut chance);
         tokio::join!(brewing, act(&stage.world, script));
         stage.clear_up();
-        sleep(Duration::from_secs(600)).await;
+        for _ in 0..3 {
+            sleep(Duration::from_secs(200)).await;
+            scene::let_go(&stage.world.importer);
+        }
+        sleep(Duration::from_secs(60)).await;
         judge(&stage.world, counts_are_certain(&weathers)).await;
         assert_eq!(decoys(&stage.world.importer), foreign, "something foreign was touched");
         let controllers: Vec<_> = stage.controllers().drain(..).collect();

@@ -45,6 +45,15 @@ in_node() { nsenter --target "$NODE" --mount --net --pid --uts -- env -C "$DIR" 
 # node_ctr ARGS...: containerd's own client. It would warn about cgroup v1 at every call.
 node_ctr() { in_node env CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1 "${PROGRAM[ctr]}" -n k8s.io "$@"; }
 
+# pod_pid NAMESPACE POD: the process of a pod's first container, as the node sees it.
+pod_pid() {
+  local container pid
+  container=$(admin_kubectl -n "$1" get pod "$2" -o 'jsonpath={.status.containerStatuses[0].containerID}')
+  pid=$(node_ctr tasks ls | awk -v id="${container#*//}" '$1 == id { print $2 }')
+  [[ -n $pid ]] || die "$1/$2 in $NAME has no running container. See: e2e/rig/kubectl $NAME -n $1 describe pod $2"
+  printf '%s\n' "$pid"
+}
+
 # admin_kubectl ARGS...: never through a proxy that this machine's environment names.
 admin_kubectl() {
   NO_PROXY='*' no_proxy='*' "${PROGRAM[kubectl]}" --kubeconfig "$KUBECONFIG_ADMIN" "$@"

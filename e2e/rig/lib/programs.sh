@@ -27,6 +27,7 @@ further_programs() {
 envoy envoy wheel:envoy/_bin/envoy
 envoy-gateway envoy-gateway github.com/envoyproxy/gateway/cmd/envoy-gateway
 traefik traefik github.com/traefik/traefik/v3/cmd/traefik
+contour contour github.com/projectcontour/contour/cmd/contour
 grpc-health-probe client github.com/grpc-ecosystem/grpc-health-probe
 TABLE
 }
@@ -45,6 +46,7 @@ further_images() {
 envoy heliostat.test/envoy:1.39.0 []
 envoy-gateway heliostat.test/envoy-gateway:1.9.0 []
 traefik heliostat.test/traefik:3.6.12 []
+contour heliostat.test/contour:1.33.8 []
 TABLE
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use k8s_openapi::{
     api::apps::v1::Deployment, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{Api, ResourceExt as _, api::ListParams};
 
@@ -209,9 +210,21 @@ fn links(book: &mut Book, links: &Result<Vec<ClusterLink>, String>) {
         if link.spec.suspend {
             book.add(LINKS, &name, Verdict::Note, "spec.suspend is set: everything stays as it is");
         } else {
-            book.hold(LINKS, &name, link_ready(link));
+            let held = condition(link, ConditionType::DeletionHeld).filter(|c| c.status == "True");
+            match (link_ready(link), held) {
+                // It works, and somebody should look.
+                (Ok(_), Some(held)) => {
+                    book.add(LINKS, &name, Verdict::Warn, format!("{}: {}", held.reason, held.message));
+                }
+                (ready, _) => book.hold(LINKS, &name, ready),
+            }
         }
     }
+}
+
+fn condition(link: &ClusterLink, kind: ConditionType) -> Option<&Condition> {
+    let mut conditions = link.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|c| c.type_ == kind.as_str())
 }
 
 fn link_ready(link: &ClusterLink) -> Result<String, String> {
@@ -219,7 +232,7 @@ fn link_ready(link: &ClusterLink) -> Result<String, String> {
     if status.observed_generation != link.metadata.generation {
         return Err("the controller has not looked at the latest spec yet; is it running?".to_owned());
     }
-    match status.conditions.iter().find(|c| c.type_ == ConditionType::Ready.as_str()) {
+    match condition(link, ConditionType::Ready) {
         Some(c) if c.status == "True" => Ok(status.server_version.unwrap_or_default()),
         Some(c) => Err(format!("{}: {}", c.reason, c.message)),
         None => Err("the controller has said nothing of it yet; is it running?".to_owned()),
@@ -338,5 +351,11 @@ mod tests {
         assert_eq!(of(link(1, json!([]), false)), Verdict::Fail);
         assert_eq!(of(link(1, ready("False"), true)), Verdict::Note);
         assert_eq!(made(|book| links(book, &Ok(vec![]))).0, Verdict::Note);
+        let mut held = ready("True");
+        held.as_array_mut().unwrap().push(json!({
+            "type": "DeletionHeld", "status": "True", "reason": "DeletionHeld", "message": "6 of 10",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }));
+        assert_eq!(of(link(1, held, false)), Verdict::Warn, "works, but somebody should look");
     }
 }

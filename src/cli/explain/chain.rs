@@ -3,7 +3,7 @@
 
 use kube::core::SelectorExt as _;
 
-use super::{Case, Check, Verdict, subject::Subject, told};
+use super::{Case, Check, Verdict, held, subject::Subject, told};
 use crate::{
     api::{Reason, names::PROBE_LABEL, policy::Way},
     cli::survey::Survey,
@@ -51,7 +51,8 @@ impl<'a> Chain<'a> {
         }
         head.push(self.seen(link, origin).await);
         let Some(origin) = origin else {
-            return vec![self.case(None, None, head)];
+            let held = held::case(self.world(), self.subject, link, &head);
+            return vec![held.unwrap_or_else(|| self.case(None, None, head))];
         };
         let claims: Vec<(&ClaimId, &Claim)> =
             self.survey.engine.claims().of_origin(&self.subject.link, &self.subject.origin).collect();
@@ -517,6 +518,33 @@ mod tests {
         empty.policies.clear();
         let found = cases(empty, Some(vec![origin("books", json!({}))]), "shop/books").await;
         assert_eq!(end(&found), ("a policy names the link", Verdict::No, None));
+    }
+
+    #[tokio::test]
+    async fn l06_a_mirror_that_is_held_is_told_as_one_that_stays() {
+        let mut known = snapshot();
+        known.services.extend([mirror("books"), mirror("pens")]);
+        let pens = || Some(vec![origin("pens", json!({}))]);
+        assert_eq!(
+            end(&cases(known, pens(), "shop/books-east").await),
+            ("the link sees the origin", Verdict::Unknown, None)
+        );
+        // Too many by themselves; and because the controller says so.
+        let mut many = snapshot();
+        many.services.extend(["a", "b", "c", "d", "e", "books"].map(mirror));
+        let mut said = snapshot();
+        said.services.extend([mirror("books"), mirror("pens")]);
+        let status = json!({"conditions": [{
+            "type": "DeletionHeld", "status": "True", "reason": "DeletionHeld", "message": "the token 1a2b3c4d",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]});
+        said.links.get_mut("east").unwrap().status = serde_json::from_value(status).unwrap();
+        for (known, detail) in [(many, "too many others"), (said, "the token 1a2b3c4d")] {
+            let found = cases(known, pens(), "shop/books-east").await;
+            assert_eq!(end(&found), ("its mirror stays nevertheless", Verdict::Note, Some("DeletionHeld")));
+            assert!(found[0].checks.last().unwrap().detail.contains(detail), "{found:?}");
+            assert_eq!((found[0].mirrored, found[0].mirror.as_deref()), (true, Some("shop/books-east")));
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod chain;
 mod export;
+mod held;
 mod subject;
 mod told;
 

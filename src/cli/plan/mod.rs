@@ -24,6 +24,7 @@ use crate::{
     api::Reason,
     core::{
         claim::{Claim, ClaimId, Outcome},
+        guard::Held,
         io::{ServicePatch, WriteOp},
         model::Key,
         resolve::Decision,
@@ -60,6 +61,8 @@ enum Action {
     Recreate,
     Delete,
     Release,
+    /// The deletion guard would hold it.
+    Keep,
     Skip,
 }
 
@@ -71,6 +74,7 @@ impl Action {
             Self::Recreate => "recreate",
             Self::Delete => "delete",
             Self::Release => "release",
+            Self::Keep => "keep",
             Self::Skip => "skip",
         }
     }
@@ -186,8 +190,26 @@ fn succeed(meta: &mut ObjectMeta, known: Option<&ObjectMeta>, now: Timestamp) {
 fn plan(survey: Survey, scope: &Scope) -> Plan {
     let claims: Vec<(&ClaimId, &Claim)> = survey.engine.claims().iter().collect();
     let (rows, unchanged) = rows(&survey.decisions(), &claims, scope);
-    let changes = refused(&survey, scope).into_iter().chain(rows).collect();
+    let changes = refused(&survey, scope).into_iter().chain(rows).chain(kept(&survey)).collect();
     Plan { changes, unchanged, unread: survey.unread }
+}
+
+/// Mirrors whose origins the exporters do not show, and of which that is too many.
+fn kept(survey: &Survey) -> Vec<Row> {
+    let links = survey.engine.world().links.iter();
+    let held = links.flat_map(|(name, link)| link.guard.held().iter().map(move |held| (name, held)));
+    let row = |(link, (mirror, held)): (&String, (&Key, &Held))| Row {
+        action: Action::Keep,
+        mirror: mirror.to_string(),
+        link: link.clone(),
+        origin: held.origin.to_string(),
+        way: String::new(),
+        reason: Reason::DeletionHeld.to_string(),
+        message: format!(
+            "the exporter does not show the origin, nor too many others: deleted only by the token in condition DeletionHeld of ClusterLink {link}"
+        ),
+    };
+    held.map(row).collect()
 }
 
 /// Policies and links of the files that the controller would not accept.
@@ -367,6 +389,7 @@ fn render(plan: &Plan) -> String {
         format!("{} to delete", count(Action::Delete)),
         format!("{skipped} skipped"),
     ];
+    parts.extend(Some(count(Action::Keep)).filter(|kept| *kept > 0).map(|kept| format!("{kept} held")));
     parts.push(format!("{} unchanged", plan.unchanged));
     text + &parts.join(", ") + "\n"
 }
@@ -408,6 +431,21 @@ mod tests {
             ]
         );
         assert!(render(&plan).ends_with("1 to create, 1 to update, 1 to delete, 1 skipped, 0 unchanged\n"));
+    }
+
+    #[test]
+    fn l06_what_the_guard_would_hold_is_not_told_as_a_deletion() {
+        let there = ["a", "b", "c", "d", "e", "f", "books"];
+        let (rows, plan) = planned(json!({}), &there, Some(vec![("books", json!({}))]));
+        let mut wanted: Vec<String> =
+            there.iter().take(6).map(|name| format!("keep shop/{name}-east  DeletionHeld")).collect();
+        wanted.insert(0, "update shop/books-east Service".to_owned());
+        assert_eq!(rows, wanted);
+        assert!(
+            render(&plan).ends_with("0 to create, 1 to update, 0 to delete, 0 skipped, 6 held, 0 unchanged\n"),
+            "{}",
+            render(&plan)
+        );
     }
 
     #[test]

@@ -280,7 +280,7 @@ pub(super) mod tests {
                 let cluster_uid = "far".to_owned();
                 let slices: BTreeMap<Key, RemoteSlice> = BTreeMap::new();
                 let services = origins.into_iter().collect();
-                asked.tell("east", RemoteEvent::Listed { cluster_uid, services, slices });
+                asked.tell("east", RemoteEvent::Listed { cluster_uid, versions: BTreeMap::new(), services, slices });
             }
         }
         Survey { engine: asked.engine, exporters: BTreeMap::new(), unread }

@@ -71,6 +71,7 @@ impl Exporter {
         };
         let listed = RemoteEvent::Listed {
             cluster_uid: listing.cluster_uid,
+            versions: BTreeMap::new(),
             services: listing.services,
             slices: listing.slices,
         };

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Ended, FIRST_DELAY, Progress, Session,
+    Ended, FIRST_DELAY, Progress, Session, Watched,
     caps::Caps,
     identity::Identity,
     listing::{Listings, Read, Step},
@@ -73,8 +73,7 @@ struct Reading<'a> {
     session: &'a Session,
     identity: &'a Identity,
     running: &'a AtomicBool,
-    /// A namespace each, or one for all.
-    scopes: Vec<Option<String>>,
+    scopes: &'a [Watched],
     services: Listings<Origin>,
     slices: Listings<RemoteSlice>,
     /// The first complete listing has been told.
@@ -90,25 +89,27 @@ impl Session {
     pub(super) async fn follow(
         &self,
         task: &SessionTask,
+        scopes: &[Watched],
         identity: &Identity,
         running: &AtomicBool,
         mut nodes: watch::Receiver<bool>,
         backoff: &mut Backoff,
     ) -> Ended {
-        let mut reading = Reading::new(self, identity, running, task);
-        let mut news = self.watches(task, &reading.scopes);
+        let mut reading = Reading::new(self, identity, running, task, scopes);
+        let mut news = self.watches(task, scopes);
         let Err(ended) = reading.run(&mut news, &mut nodes, backoff).await;
         ended
     }
 
-    fn watches(&self, task: &SessionTask, scopes: &[Option<String>]) -> SelectAll<BoxStream<'static, News>> {
+    fn watches(&self, task: &SessionTask, scopes: &[Watched]) -> SelectAll<BoxStream<'static, News>> {
         let mut all = SelectAll::new();
-        for (index, scope) in scopes.iter().enumerate() {
+        for (index, Watched { scope, versions }) in scopes.iter().enumerate() {
+            let noting = versions.noting(&self.client);
             let (services, slices): (Api<OriginWire>, Api<RemoteSliceWire>) = match scope {
                 Some(namespace) => {
-                    (Api::namespaced(self.client.clone(), namespace), Api::namespaced(self.client.clone(), namespace))
+                    (Api::namespaced(noting, namespace), Api::namespaced(self.client.clone(), namespace))
                 }
-                None => (Api::all(self.client.clone()), Api::all(self.client.clone())),
+                None => (Api::all(noting), Api::all(self.client.clone())),
             };
             all.push(paced(services, config(task, PAGE.0)).map(move |event| News::Service(index, event)).boxed());
             all.push(paced(slices, config(task, PAGE.1)).map(move |event| News::Slice(index, event)).boxed());
@@ -150,11 +151,13 @@ where
 }
 
 impl<'a> Reading<'a> {
-    fn new(session: &'a Session, identity: &'a Identity, running: &'a AtomicBool, task: &SessionTask) -> Self {
-        let scopes: Vec<Option<String>> = match &task.namespaces {
-            Some(namespaces) => namespaces.iter().cloned().map(Some).collect(),
-            None => vec![None],
-        };
+    fn new(
+        session: &'a Session,
+        identity: &'a Identity,
+        running: &'a AtomicBool,
+        task: &SessionTask,
+        scopes: &'a [Watched],
+    ) -> Self {
         let caps = Caps::of(task);
         Self {
             session,
@@ -211,7 +214,8 @@ impl<'a> Reading<'a> {
         self.same_cluster().await?;
         let (services, slices) = (self.services.take_first(), self.slices.take_first());
         let cluster_uid = self.identity.uid.clone();
-        self.session.tell(RemoteEvent::Listed { cluster_uid, services, slices }).await?;
+        let versions = self.scopes.iter().filter_map(|w| Some((w.scope.clone(), w.versions.tell_listing()?))).collect();
+        self.session.tell(RemoteEvent::Listed { cluster_uid, versions, services, slices }).await?;
         self.listed = true;
         self.running.store(true, Ordering::Relaxed);
         self.session.report(Progress::Listed).await
@@ -222,13 +226,25 @@ impl<'a> Reading<'a> {
             Ok(event) => event,
             Err(error) => return self.on_error(scope, &error),
         };
+        let versions = &self.scopes[scope].versions;
+        match &event {
+            Event::Apply(service) | Event::Delete(service) => versions.reach(service.resource_version()),
+            // Where the watch was before is told first: it is what the listing is held against.
+            Event::InitDone if self.listed => {
+                self.session.tell_reached(self.scopes).await?;
+                versions.complete();
+            }
+            Event::InitDone => versions.complete(),
+            Event::Init | Event::InitApply(_) => {}
+        }
         match self.services.take(scope, event, read_service).map_err(Ended::Failed)? {
             Step::Nothing => Ok(()),
             Step::Begins => self.on_begin().await,
             Step::Complete(services) if self.listed => {
                 self.same_cluster().await?;
-                let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].clone());
-                self.session.tell(RemoteEvent::ServicesListed { cluster_uid, scope, services }).await
+                let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].scope.clone());
+                let version = versions.tell_listing();
+                self.session.tell(RemoteEvent::ServicesListed { cluster_uid, scope, version, services }).await
             }
             Step::Complete(services) => {
                 self.services.keep_first(scope, services);
@@ -249,7 +265,7 @@ impl<'a> Reading<'a> {
             Step::Begins => self.on_begin().await,
             Step::Complete(slices) if self.listed => {
                 self.same_cluster().await?;
-                let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].clone());
+                let (cluster_uid, scope) = (self.identity.uid.clone(), self.scopes[scope].scope.clone());
                 self.session.tell(RemoteEvent::SlicesListed { cluster_uid, scope, slices }).await
             }
             Step::Complete(slices) => {

@@ -20,6 +20,7 @@ mod listing;
 mod nodes;
 mod once;
 mod setback;
+mod version;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -33,8 +34,8 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
 
-use self::identity::Identity;
 pub use self::once::{Listing, list_once, list_published};
+use self::{identity::Identity, version::Versions};
 use super::{
     backoff::{Backoff, MAX_DELAY},
     credentials::CredentialsError,
@@ -44,7 +45,7 @@ use super::{
 use crate::{
     api::Reason,
     clock::Clock,
-    core::io::{Input, RemoteEvent, SessionTask},
+    core::io::{Input, RemoteEvent, Scope, SessionTask},
 };
 
 /// Between two heartbeats, and how long each may take. Two misses in a row are a loss, which is
@@ -92,6 +93,22 @@ pub(super) enum Progress {
     Listed,
     /// It cannot read at present.
     Failed(Failure),
+}
+
+/// A namespace, or all of them, and how far the watch of its Services has come.
+struct Watched {
+    scope: Scope,
+    versions: Versions,
+}
+
+impl Watched {
+    fn of(task: &SessionTask) -> Vec<Self> {
+        let watched = |scope: Scope| Self { scope, versions: Versions::default() };
+        match &task.namespaces {
+            Some(namespaces) => namespaces.iter().cloned().map(Some).map(watched).collect(),
+            None => vec![watched(None)],
+        }
+    }
 }
 
 /// Where a session is.
@@ -178,15 +195,31 @@ impl Session {
     async fn read(&self, identity: &Identity, backoff: &mut Backoff) -> Ended {
         let task = self.task.borrow().clone();
         let running = AtomicBool::new(false);
+        let scopes = Watched::of(&task);
         let (nodes_told, nodes) = watch::channel(false);
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             ended = self.renewal(&task) => ended,
-            ended = self.heartbeat(identity, &running) => ended,
+            ended = self.heartbeat(identity, &running, &scopes) => ended,
             ended = self.setback(&task) => ended,
             ended = self.follow_nodes(&nodes_told) => ended,
-            ended = self.follow(&task, identity, &running, nodes, backoff) => ended,
+            ended = self.follow(&task, &scopes, identity, &running, nodes, backoff) => ended,
+        };
+        // A later listing is held against it.
+        match self.tell_reached(&scopes).await {
+            Ok(()) => ended,
+            Err(closed) => closed,
         }
+    }
+
+    /// Tells how far the watches have come, where that is news.
+    async fn tell_reached(&self, scopes: &[Watched]) -> Result<(), Ended> {
+        for Watched { scope, versions } in scopes {
+            if let Some(version) = versions.tell_news() {
+                self.tell(RemoteEvent::Reached { scope: scope.clone(), version }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends when something else is to be read than this, nodes apart.
@@ -200,7 +233,7 @@ impl Session {
 
     /// Asks who is there on a request of its own: a connection on which nothing comes any more
     /// looks like one on which nothing happens.
-    async fn heartbeat(&self, identity: &Identity, running: &AtomicBool) -> Ended {
+    async fn heartbeat(&self, identity: &Identity, running: &AtomicBool, scopes: &[Watched]) -> Ended {
         let mut ticks = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut missed = 0;
@@ -210,6 +243,9 @@ impl Session {
                 Ok(Ok(uid)) if uid != identity.uid => return Ended::Replaced,
                 Ok(Ok(_)) => {
                     missed = 0;
+                    if let Err(ended) = self.tell_reached(scopes).await {
+                        return ended;
+                    }
                     if running.load(Ordering::Relaxed)
                         && let Err(ended) = self.tell(RemoteEvent::Alive).await
                     {

@@ -82,8 +82,15 @@ fn put_slice(fake: &Fake, service: &str, address: &str) {
 }
 
 impl Rig {
-    /// What is said within that many seconds, in short.
+    /// What is said within that many seconds, in short, but for how far watches have come.
     async fn heard(&mut self, seconds: u64) -> Vec<String> {
+        let mut heard = self.told(seconds).await;
+        heard.retain(|said| !said.starts_with("reached"));
+        heard
+    }
+
+    /// What is said within that many seconds, in short.
+    async fn told(&mut self, seconds: u64) -> Vec<String> {
         let mut heard = Vec::new();
         let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
         while let Ok(Some(input)) = tokio::time::timeout_at(end, self.inputs.recv()).await {
@@ -116,10 +123,10 @@ fn brief(event: RemoteEvent) -> String {
         RemoteEvent::Connected { cluster_uid, server_version, own_server, .. } => {
             format!("connected {cluster_uid} {server_version} own={own_server}")
         }
-        RemoteEvent::Listed { cluster_uid, services, slices } => {
+        RemoteEvent::Listed { cluster_uid, services, slices, .. } => {
             format!("listed {cluster_uid}: {} | {}", names(services.iter()), names(slices.iter()))
         }
-        RemoteEvent::ServicesListed { cluster_uid, scope, services } => {
+        RemoteEvent::ServicesListed { cluster_uid, scope, services, .. } => {
             format!("services {cluster_uid} {scope:?}: {}", names(services.iter()))
         }
         RemoteEvent::SlicesListed { cluster_uid, scope, slices } => {
@@ -133,6 +140,7 @@ fn brief(event: RemoteEvent) -> String {
         RemoteEvent::NodesListed(Err(why)) => format!("no nodes: {why}"),
         RemoteEvent::Node(name, _) => format!("node {name}"),
         RemoteEvent::NodeGone(name) => format!("node gone {name}"),
+        RemoteEvent::Reached { scope, version } => format!("reached {scope:?} {version}"),
         RemoteEvent::Alive => "alive".into(),
         RemoteEvent::Lost { reason, .. } => format!("lost {reason}"),
     }
@@ -510,4 +518,55 @@ async fn a_client_that_refuses_to_dial_is_told_apart_from_one_that_cannot() {
         let mut rig = rig_of(exporter(), client, task(), None);
         assert_eq!(rig.heard(1).await, [said]);
     }
+}
+
+/// The versions at which Services were listed, and those that watches came to, in order.
+async fn versions(rig: &mut Rig, seconds: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    while let Ok(Some(input)) = tokio::time::timeout_at(end, rig.inputs.recv()).await {
+        let Input::Remote { event, .. } = input else { panic!("{input:?}") };
+        match event {
+            RemoteEvent::Listed { versions, .. } => found.push(format!("listed {versions:?}")),
+            RemoteEvent::ServicesListed { version, .. } => found.push(format!("services {version:?}")),
+            RemoteEvent::Reached { scope, version } => found.push(format!("reached {scope:?} {version}")),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn l08_the_versions_of_listings_events_and_bookmarks_are_told() {
+    let mut rig = rig(exporter());
+    assert_eq!(versions(&mut rig, 4).await, [r#"listed {None: "4"}"#]);
+    rig.fake.put("services", "shop", "books", json!({"spec": {"ports": [{"port": 81}]}}));
+    assert_eq!(versions(&mut rig, 6).await, ["reached None 5"], "by an event, with the next sign of life");
+    rig.fake.bookmark("services", 9);
+    rig.fake.end_watches("services");
+    assert_eq!(versions(&mut rig, 6).await, ["reached None 9"], "by a bookmark, as the watch goes on from there");
+    rig.fake.forget("services", "shop", "cards");
+    rig.fake.bookmark("services", 40);
+    rig.fake.expire("services");
+    let told = versions(&mut rig, 4).await;
+    assert_eq!(told, [r#"services Some("6")"#], "a listing that is older says so");
+    rig.fake.put("services", "shop", "books", json!({"spec": {"ports": [{"port": 82}]}}));
+    rig.fake.expire("services");
+    assert_eq!(
+        versions(&mut rig, 4).await,
+        ["reached None 7", r#"services Some("7")"#],
+        "what the watch came to is told before the listing that is held against it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn l08_what_was_reached_is_told_before_a_session_begins_anew() {
+    let namespaces = Some(vec!["shop".to_owned(), "stock".to_owned()]);
+    let mut rig = rig_with(exporter(), SessionTask { namespaces, ..task() }, None);
+    assert_eq!(versions(&mut rig, 4).await, [r#"listed {Some("shop"): "4", Some("stock"): "4"}"#]);
+    rig.fake.put("services", "shop", "books", json!({"spec": {"ports": [{"port": 81}]}}));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    rig.task.send_modify(|task| task.resync = Some("again".into()));
+    let told = versions(&mut rig, 4).await;
+    assert_eq!(told, [r#"reached Some("shop") 5"#, r#"listed {Some("shop"): "5", Some("stock"): "5"}"#]);
 }

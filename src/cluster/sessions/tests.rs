@@ -112,7 +112,7 @@ impl Rig {
 
 fn brief(event: RemoteEvent) -> Option<String> {
     Some(match event {
-        RemoteEvent::Alive => return None,
+        RemoteEvent::Alive | RemoteEvent::Reached { .. } => return None,
         RemoteEvent::Credentials { reason, message } => format!("{reason}: {message}"),
         RemoteEvent::Connected { cluster_uid, .. } => format!("connected {cluster_uid}"),
         RemoteEvent::Listed { cluster_uid, services, .. } => format!("listed {cluster_uid} {}", services.len()),

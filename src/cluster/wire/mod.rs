@@ -83,6 +83,12 @@ impl<T> Wire<T> {
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
+
+    /// resourceVersion of the object.
+    #[must_use]
+    pub fn resource_version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
 }
 
 impl<T: FromWire> Wire<T> {

@@ -285,7 +285,8 @@ impl Engine {
         let writes = i32::try_from(pass.writes.len()).unwrap_or(i32::MAX);
         let rest = REST_PER_WRITE.checked_mul(writes).map_or(MAX_REST, |more| (REST + more).min(MAX_REST));
         exporter.rest = now.saturating_add(rest).unwrap_or(now);
-        exporter.queue = pass.writes.into();
+        // What is under way is looked at again when it is answered: decided now, it would be written twice.
+        exporter.queue = pass.writes.into_iter().filter(|write| !exporter.busy.contains(&write.id)).collect();
         exporter.tell_envoys(pass.envoys, out);
     }
 

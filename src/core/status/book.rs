@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::{
-    io::{WriteId, WriteOp},
+    io::{Event, WriteId, WriteOp},
     model::Key,
     world::World,
 };
@@ -30,7 +30,15 @@ pub struct StatusBook {
     dirty: BTreeMap<Subject, Option<Timestamp>>,
     /// Not before.
     rest: BTreeMap<Subject, Timestamp>,
-    flights: BTreeMap<WriteId, (Subject, WriteOp)>,
+    flights: BTreeMap<WriteId, (Subject, Flight)>,
+}
+
+/// A status that is being written.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) op: WriteOp,
+    /// What is told when it has been written.
+    pub(super) turns: Vec<Event>,
 }
 
 impl StatusBook {
@@ -96,13 +104,13 @@ impl StatusBook {
     }
 
     /// A status is being written.
-    pub(super) fn launched(&mut self, id: WriteId, subject: Subject, op: WriteOp, now: Timestamp) {
+    pub(super) fn launched(&mut self, id: WriteId, subject: Subject, flight: Flight, now: Timestamp) {
         self.rest.insert(subject.clone(), now.saturating_add(REST).unwrap_or(now));
-        self.flights.insert(id, (subject, op));
+        self.flights.insert(id, (subject, flight));
     }
 
     /// What was written, now that it is answered.
-    pub(super) fn answered(&mut self, id: WriteId) -> Option<(Subject, WriteOp)> {
+    pub(super) fn answered(&mut self, id: WriteId) -> Option<(Subject, Flight)> {
         self.flights.remove(&id)
     }
 

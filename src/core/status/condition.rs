@@ -26,7 +26,7 @@ pub(super) enum Truth {
 }
 
 impl Truth {
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",

@@ -53,6 +53,7 @@ impl Engine {
         }
         say_link_connection(&mut c, link, stalled.as_ref());
         self.say_reachable(&mut c, name, link, None);
+        self.say_held(&mut c, name, link);
         let reconciling = (!suspended && stalled.is_none() && !remote.listed && before.last_sync_time.is_none())
             .then_some("the first complete listing of the remote is awaited");
         let conditions = c.finish(stalled.as_ref(), reconciling);
@@ -156,7 +157,8 @@ impl Engine {
         let count = |wanted: Counted| number(best.values().filter(|c| **c == wanted).count());
         LinkServiceCounts {
             seen: number(link.remote.services.values().filter(|origin| !select::is_probe(&origin.labels)).count()),
-            mirrored: count(Counted::Mirrored),
+            // What is held is still there, though its origin is not seen.
+            mirrored: count(Counted::Mirrored).saturating_add(number(link.guard.held().len())),
             skipped: count(Counted::Skipped),
             conflicted: count(Counted::Conflicted),
         }

@@ -6,23 +6,26 @@ mod book;
 mod condition;
 mod count;
 mod export;
+mod held;
 mod link;
 mod policy;
 mod reach;
+mod turn;
 
 pub use self::book::StatusBook;
-use self::book::Subject;
+use self::book::{Flight, Subject};
 use super::{
     engine::Engine,
-    io::{At, Output, WriteError, WriteFailure, WriteId, WriteOp, Written},
+    io::{At, Event, Output, WriteError, WriteFailure, WriteId, WriteOp, Written},
 };
 
 impl Engine {
     pub(super) fn write_status(&mut self, out: &mut Vec<Output>) {
         for subject in self.status.take_due(self.now) {
             let Some(op) = self.status_op(&subject) else { continue };
+            let turns = self.turns(&op);
             let id = self.new_write(op.clone(), out);
-            self.status.launched(id, subject, op, self.now);
+            self.status.launched(id, subject, Flight { op, turns }, self.now);
         }
     }
 
@@ -54,10 +57,20 @@ impl Engine {
         }
     }
 
+    /// What a status says for the first time, as Events.
+    fn turns(&self, op: &WriteOp) -> Vec<Event> {
+        let WriteOp::LinkStatus(name, at, after) = op else { return Vec::new() };
+        let before = self.world.links.get(name).and_then(|link| link.object.status.clone()).unwrap_or_default();
+        turn::events(name, &at.uid, &before, after)
+    }
+
     pub(super) fn status_written(&mut self, id: WriteId, result: Result<Written, WriteError>) {
-        let Some((subject, op)) = self.status.answered(id) else { return };
+        let Some((subject, Flight { op, turns })) = self.status.answered(id) else { return };
         match result {
-            Ok(Written::Status(version)) => self.take_status_over(op, &version),
+            Ok(Written::Status(version)) => {
+                self.take_status_over(op, &version);
+                turns.into_iter().for_each(|event| self.tell(event));
+            }
             Err(error) if error.kind == WriteFailure::NotFound => {}
             Ok(_) | Err(_) => self.status.again(subject, self.now),
         }

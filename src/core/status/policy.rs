@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     condition::{Conditions, Truth, clean, no, yes},
     count::{Counted, number},
+    held,
 };
 use crate::{
     api::{
@@ -221,6 +222,14 @@ impl Engine {
                 claim.outcome.notes().iter().filter(|note| !(note.advice && listed(note))).collect();
             let failures = notes.into_iter().map(|note| failure(id, note)).chain(stands);
             tally.failures.extend(failures.take(MAX_LISTED.saturating_sub(tally.failures.len())));
+        }
+        for (link, held) in self.held_of(key) {
+            tally.counts.matched += 1;
+            tally.counts.mirrored += 1;
+            if tally.failures.len() < MAX_LISTED {
+                let id = ClaimId { link: link.to_owned(), origin: held.origin.clone(), policy: key.clone() };
+                tally.failures.push(failure(&id, &held::note(link)));
+            }
         }
         // Mirrors of remotes that have not been listed in this process are still there.
         let unlisted: BTreeSet<&str> =

@@ -45,7 +45,9 @@ impl Server {
         let xds = Xds::new();
         xds.set("public", Some(EnvoyConfig::default()));
         let serving = xds.clone();
-        tokio::spawn(async move { serving.serve(listener, current, CancellationToken::new()).await });
+        tokio::spawn(
+            async move { serving.serve(listener, current, Arc::new(|| true), CancellationToken::new()).await },
+        );
         Self { xds, address, authority, tls }
     }
 

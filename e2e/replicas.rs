@@ -1,0 +1,103 @@
+//! Two replicas: one writes, and the other takes over when that one is gone, frozen or asked to go.
+
+use std::time::Duration;
+
+use kube::Client;
+use serde_json::json;
+
+use crate::{
+    audit_log::{Place, line},
+    controller,
+    exports::Exports,
+    objects::{Objects, wait},
+    rig::{file, rig},
+    support::{Case, HOME},
+};
+
+/// A Lease that is not renewed is taken after that long (`src/apply/lease.rs`): it is good for 15 seconds, and
+/// looked at every two.
+const TAKEOVER: Duration = Duration::from_secs(17);
+/// One that is given away is taken at the next look.
+const HANDOVER: Duration = Duration::from_secs(2);
+const ACCOUNT: &str = "system:serviceaccount:heliostat-system:heliostat";
+
+/// Writes of a cluster's controllers, by replica: the audit log says from which pod they came.
+struct Writes(Place);
+
+impl Writes {
+    fn from_now(cluster: &str) -> Self {
+        Self(Place::end_of(file(cluster, "audit.log")).unwrap())
+    }
+
+    async fn of(&self, address: &str) -> Vec<String> {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let all = self.0.writes_by(ACCOUNT).unwrap();
+        all.iter().filter(|write| write["sourceIPs"][0] == address).map(line).collect()
+    }
+}
+
+async fn another_leads(cluster: &Client, than: &str, promise: Duration) -> (String, String) {
+    wait(&format!("another replica than {than} leads"), promise, || async {
+        controller::leader(cluster).await.filter(|(pod, _)| pod != than).ok_or("nobody")
+    })
+    .await
+}
+
+async fn signal(cluster: &str, pod: &str, signal: &str) {
+    rig("signal", &[cluster, &format!("{HOME}/{pod}"), signal]).await;
+}
+
+/// L10: the leader is frozen past its Lease: the other one goes on; thawed, the first writes nothing
+/// more, and nobody changes back.
+#[tokio::test]
+async fn alone_l10_a_frozen_leader_is_replaced_and_thawed_it_only_watches() {
+    let case = Case::new("l10").await;
+    case.export("books", "203.0.113.5").await;
+    case.leads_to("books-l10", &["203.0.113.5:80 http", "203.0.113.5:9090 grpc"]).await;
+    let before = case.landed().await;
+    let (old, old_address) =
+        wait("somebody leads", TAKEOVER, || async { controller::leader(&case.west).await.ok_or("nobody") }).await;
+    signal("west", &old, "STOP").await;
+    let (new, new_address) = another_leads(&case.west, &old, TAKEOVER).await;
+    assert_ne!(old_address, new_address);
+    crate::fixture::assert_untouched(&before, &case.landed().await);
+    case.load_balancer("books", json!([{"ip": "203.0.113.6"}])).await;
+    case.leads_to("books-l10", &["203.0.113.6:80 http", "203.0.113.6:9090 grpc"]).await;
+
+    let writes = Writes::from_now("west");
+    signal("west", &old, "CONT").await;
+    case.load_balancer("books", json!([{"ip": "203.0.113.7"}])).await;
+    case.leads_to("books-l10", &["203.0.113.7:80 http", "203.0.113.7:9090 grpc"]).await;
+    // Longer than a Lease: whoever wanted it back would have it.
+    tokio::time::sleep(TAKEOVER).await;
+    assert_eq!(writes.of(&old_address).await, Vec::<String>::new(), "the thawed replica only watches");
+    assert!(!writes.of(&new_address).await.is_empty());
+    assert_eq!(controller::leader(&case.west).await.unwrap().0, new);
+}
+
+/// The leader of an exporter is killed, then the next one asked to go: calls are answered all the while,
+/// nothing is written twice, and a new export is carried, which only happens once Envoy has found the
+/// new leader.
+#[tokio::test]
+async fn alone_l10_another_replica_takes_over_the_gateway() {
+    let exports = Exports::new("l10x", json!({"export": {"provider": {"envoy": {}}}})).await;
+    let east = &exports.case.east;
+    exports.backend("echo", true).await;
+    exports.answers("echo", TAKEOVER).await;
+    let port = exports.outside_port("echo", "http").await;
+
+    let (first, _) = controller::leader(east).await.unwrap();
+    signal("east", &first, "KILL").await;
+    exports.answers("echo", Duration::from_secs(1)).await;
+    let (second, _) = another_leads(east, &first, TAKEOVER).await;
+    exports.backend("second", true).await;
+    exports.answers("second", TAKEOVER).await;
+
+    Objects::pods(east, HOME).delete(&second).await;
+    exports.answers("echo", Duration::from_secs(1)).await;
+    another_leads(east, &second, HANDOVER).await;
+    exports.backend("third", true).await;
+    exports.answers("third", TAKEOVER).await;
+    exports.answers("echo", Duration::from_secs(1)).await;
+    assert_eq!(exports.outside_port("echo", "http").await, port);
+}

@@ -36,6 +36,7 @@ use crate::{
         local::{self, LocalHealth, LocalKind},
         probe,
         sessions::{Connect, Sessions, system_connect},
+        version::own_server_set_back,
     },
     core::{
         engine::{Engine, Settings},
@@ -114,6 +115,7 @@ async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> 
 }
 
 /// What a controller meets the world by.
+#[derive(Clone)]
 pub struct Surroundings {
     /// This cluster.
     pub client: Client,
@@ -123,31 +125,58 @@ pub struct Surroundings {
     pub clock: Clock,
 }
 
-/// Runs the controller until `shutdown`, then ends what is under way.
+/// Runs the controller until `shutdown`, then ends what is under way. Begins anew, as a new process
+/// would, when this cluster's API server went back to an earlier state: what is known is not so any
+/// more, and no watch would tell.
 ///
 /// # Errors
 /// [`RunError`], before anything was started.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    let client = local_client(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
-    let listener = listen(config.listen, "probes and metrics", "--listen").await?;
-    let listeners = match &config.export {
-        Some(export) => Some(Listeners {
-            xds: listen(export.xds_listen, "Heliostat's own gateways", "--xds-listen").await?,
-            probes: listen(export.probe_listen, "other clusters' probes", "--probe-listen").await?,
-        }),
-        None => None,
-    };
-    let Config { listen, namespace, .. } = &config;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
-    let around = Surroundings { client, connect: system_connect(), clock: Clock::system() };
-    run_in(&config, around, Some(listener), listeners, shutdown).await;
+    let connect = system_connect();
+    while !shutdown.is_cancelled() {
+        let client = local_client(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
+        let listener = listen(config.listen, "probes and metrics", "--listen").await?;
+        let listeners = match &config.export {
+            Some(export) => Some(Listeners {
+                xds: listen(export.xds_listen, "Heliostat's own gateways", "--xds-listen").await?,
+                probes: listen(export.probe_listen, "other clusters' probes", "--probe-listen").await?,
+            }),
+            None => None,
+        };
+        let Config { listen, namespace, .. } = &config;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
+        let around = Surroundings { client, connect: Arc::clone(&connect), clock: Clock::system() };
+        run_once(&config, around, Some(listener), listeners, &shutdown).await;
+    }
     Ok(())
 }
 
 /// The same without any socket: nobody is answered, and the exporter's side stays off. For
 /// simulations.
 pub async fn run_with(config: &Config, around: Surroundings, shutdown: CancellationToken) {
-    run_in(config, around, None, None, shutdown).await;
+    while !shutdown.is_cancelled() {
+        run_once(config, around.clone(), None, None, &shutdown).await;
+    }
+}
+
+/// Until `shutdown`, or until this cluster is not what it was.
+async fn run_once(
+    config: &Config,
+    around: Surroundings,
+    listener: Option<TcpListener>,
+    listeners: Option<Listeners>,
+    shutdown: &CancellationToken,
+) {
+    let end = shutdown.child_token();
+    let (client, set_back) = (around.client.clone(), end.clone());
+    let looking = tokio::spawn(async move {
+        if set_back.run_until_cancelled(own_server_set_back(&client)).await.is_some() {
+            tracing::warn!("this cluster's API server went back to an earlier state; everything is read anew");
+            set_back.cancel();
+        }
+    });
+    run_in(config, around, listener, listeners, end).await;
+    looking.abort();
 }
 
 async fn run_in(

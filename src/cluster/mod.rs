@@ -19,4 +19,5 @@ pub mod probe;
 pub mod session;
 pub mod sessions;
 pub mod text;
+pub mod version;
 pub mod wire;

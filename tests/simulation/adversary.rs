@@ -59,10 +59,11 @@ pub(crate) enum Weather {
     ClockJumps,
     TwoLeaders,
     OwnServerAway,
+    OwnServerOlder,
 }
 
 impl Weather {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Crashes,
         Self::WatchesDrop,
         Self::EventsLost,
@@ -79,6 +80,7 @@ impl Weather {
         Self::ClockJumps,
         Self::TwoLeaders,
         Self::OwnServerAway,
+        Self::OwnServerOlder,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -99,6 +101,7 @@ impl Weather {
             Self::ClockJumps => "clock jumps",
             Self::TwoLeaders => "two leaders",
             Self::OwnServerAway => "own server away",
+            Self::OwnServerOlder => "own server older",
         }
     }
 }
@@ -180,12 +183,8 @@ impl Stage {
                 }
                 Weather::KindsReorder => self.reorder(&mut chance),
                 Weather::ListsCut => cut_lists(&server, &mut chance),
-                Weather::OlderServer => {
-                    let backup = exporter.backup();
-                    exporter.age(100_000);
-                    sleep(Duration::from_secs(20) + millis(&mut chance, 15_000)).await;
-                    exporter.restore(&backup);
-                }
+                Weather::OlderServer => set_back(exporter, &mut chance).await,
+                Weather::OwnServerOlder => set_back(&self.world.importer, &mut chance).await,
                 Weather::SlowLinks => {
                     self.wires_to(link).iter().for_each(|wire| wire.latency(millis(&mut chance, 6000)))
                 }
@@ -257,17 +256,30 @@ fn millis(chance: &mut Chance, below: u64) -> Duration {
     Duration::from_millis(chance.below(below))
 }
 
-/// The next lists break off, page by page, and one must be made.
+/// A server comes back with a backup.
+async fn set_back(server: &Server, chance: &mut Chance) {
+    let backup = server.backup();
+    server.age(100_000);
+    sleep(Duration::from_secs(20) + millis(chance, 15_000)).await;
+    server.restore(&backup);
+}
+
+/// The next lists break off at one page or another, and one must be made.
 fn cut_lists(server: &Server, chance: &mut Chance) {
+    server.short_pages(1 + chance.below(5));
     for resource in ["services", "endpointslices"] {
         let wrong =
             *chance.pick(&[Wrong::Answer(410, None), Wrong::Answer(500, None), Wrong::Broken, Wrong::BrokenAfter]);
-        let times = Some(1 + u32::try_from(chance.below(3)).unwrap());
+        let (skip, times) = (small(chance, 8), Some(1 + small(chance, 3)));
         let (client, verbs, resource) = (String::new(), vec![Verb::List], resource.to_owned());
-        server.fault(Fault { name: "lists cut", client, verbs, resource, wrong, times });
+        server.fault(Fault { name: "lists cut", client, verbs, resource, wrong, skip, times });
     }
     server.cut_watches("", false);
     server.compact();
+}
+
+fn small(chance: &mut Chance, below: u64) -> u32 {
+    u32::try_from(chance.below(below)).unwrap()
 }
 
 /// Nothing, or nothing of a kind, may be read for a while.
@@ -280,6 +292,7 @@ async fn revoke(exporter: &Server, resource: &str, chance: &mut Chance) {
         verbs: Vec::new(),
         resource: resource.to_owned(),
         wrong,
+        skip: 0,
         times: None,
     });
     exporter.cut_watches("", false);
@@ -296,6 +309,7 @@ pub(crate) fn strike(importer: &Server, (name, wrong): (&'static str, Wrong)) {
             verbs: vec![verb],
             resource: resource.to_owned(),
             wrong,
+            skip: 0,
             times: Some(2),
         });
     }

@@ -39,6 +39,7 @@ impl Faults for InMemory {
             verbs: Vec::new(),
             resource: String::new(),
             wrong: Wrong::Answer(code, retry_after),
+            skip: 0,
             times: Some(1),
         });
     }

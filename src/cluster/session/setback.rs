@@ -1,46 +1,37 @@
-//! Notices that a remote is older than it was: its API server came back with a restored backup.
-//!
-//! Nothing else tells. It is the same cluster by its uid, and a watch that goes on from a version
-//! which is not reached yet is answered with silence, not with an error. Concludes nothing itself.
-
-use std::time::Duration;
+//! Begins anew when the remote is older than it was. Concludes nothing itself.
 
 use kube::{Api, api::ListParams};
 use tokio::time::{sleep, timeout};
 
 use super::{Ended, Session};
-use crate::{cluster::wire::OriginWire, core::io::SessionTask};
-
-/// Between two looks. A backup is older than what a cluster writes in this time.
-const LOOK: Duration = Duration::from_secs(15);
-/// How long a look may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::{
+    cluster::{
+        version::{DEADLINE, Highest, LOOK},
+        wire::OriginWire,
+    },
+    core::io::SessionTask,
+};
 
 impl Session {
     /// Ends when the remote's version is lower than it was.
     pub(super) async fn setback(&self, task: &SessionTask) -> Ended {
-        let mut highest = 0;
-        loop {
+        let mut highest = Highest::default();
+        // Whoever lists and follows tells why there is no answer. The first look is at what is about to be listed.
+        while !highest.exceeds(self.version(task).await.as_deref()) {
             sleep(LOOK).await;
-            // Whoever lists and follows tells why there is no answer.
-            let Some(version) = self.version(task).await else { continue };
-            if version < highest {
-                tracing::warn!(link = self.link, version, highest, "the remote went back to an earlier state");
-                return Ended::Renewed;
-            }
-            highest = version;
         }
+        tracing::warn!(link = self.link, "the remote went back to an earlier state; it is listed anew");
+        Ended::Renewed
     }
 
-    /// The version that the remote has reached.
-    async fn version(&self, task: &SessionTask) -> Option<u64> {
-        let api: Api<OriginWire> = match task.namespaces.as_deref().map(|all| all.first()) {
-            Some(Some(namespace)) => Api::namespaced(self.client.clone(), namespace),
-            Some(None) => return None,
+    /// The version that the remote has reached, by the rights that every link has.
+    async fn version(&self, task: &SessionTask) -> Option<String> {
+        let api: Api<OriginWire> = match &task.namespaces {
+            Some(namespaces) => Api::namespaced(self.client.clone(), namespaces.first()?),
             None => Api::all(self.client.clone()),
         };
         let one = ListParams { label_selector: task.selector.clone(), ..ListParams::default().limit(1) };
         let list = timeout(DEADLINE, api.list(&one)).await.ok()?.ok()?;
-        list.metadata.resource_version?.parse().ok()
+        list.metadata.resource_version
     }
 }

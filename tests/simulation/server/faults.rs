@@ -33,6 +33,8 @@ pub(crate) struct Fault {
     pub(crate) verbs: Vec<Verb>,
     pub(crate) resource: String,
     pub(crate) wrong: Wrong,
+    /// So many requests are let through first.
+    pub(crate) skip: u32,
     /// How often; none: until it is healed.
     pub(crate) times: Option<u32>,
 }
@@ -50,12 +52,17 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn strike(&mut self, who: &str, asked: &Asked) -> Option<Wrong> {
         let resource = asked.resource();
-        let hit = self.waiting.iter_mut().find(|fault| {
+        let concerns = |fault: &&mut Fault| {
             (fault.client.is_empty() || fault.client == who)
                 && (fault.verbs.is_empty() || fault.verbs.contains(&asked.verb))
                 && (fault.resource.is_empty() || fault.resource == resource)
                 && fault.times != Some(0)
-        })?;
+        };
+        let hit = self.waiting.iter_mut().find(concerns)?;
+        if hit.skip > 0 {
+            hit.skip -= 1;
+            return None;
+        }
         hit.times = hit.times.map(|times| times - 1);
         let (name, wrong) = (hit.name, hit.wrong);
         if asked.verb.writes() {
@@ -121,6 +128,11 @@ impl Server {
 
     pub(crate) fn backup(&self) -> Backup {
         self.state().backup()
+    }
+
+    /// No page is longer, whatever is asked for.
+    pub(crate) fn short_pages(&self, longest: u64) {
+        self.state().longest_page = longest;
     }
 
     /// Others write so many times.

@@ -73,10 +73,8 @@ impl State {
                 None => return expired(),
             }
         };
-        let limit = asked
-            .number("limit")
-            .filter(|limit| *limit > 0)
-            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap());
+        let limit = asked.number("limit").filter(|limit| *limit > 0).unwrap_or(u64::MAX);
+        let limit = usize::try_from(limit.min(self.longest_page)).unwrap();
         let lower = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut matching = all
             .range::<ObjectKey, _>((lower, Bound::Unbounded))

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) watches: BTreeMap<u64, Watching>,
     pub(crate) last_watch: u64,
     pub(crate) addresses: BTreeSet<String>,
+    /// Most objects of a page, whatever is asked for.
+    pub(crate) longest_page: u64,
     last_uid: u64,
     name: String,
     started: Instant,
@@ -83,6 +85,7 @@ impl State {
             watches: BTreeMap::new(),
             last_watch: 0,
             addresses: BTreeSet::new(),
+            longest_page: u64::from(u32::MAX),
             last_uid: 0,
             name: name.to_owned(),
             started: Instant::now(),

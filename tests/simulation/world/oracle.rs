@@ -28,7 +28,9 @@ pub(crate) fn picture(importer: &Server) -> BTreeMap<String, Value> {
 }
 
 fn conditions(object: &Value) -> Vec<String> {
-    let all = object["status"]["conditions"].as_array().into_iter().flatten();
+    // That nothing is held any more is said only where something was.
+    let over = |condition: &&Value| condition["type"] == "DeletionHeld" && condition["status"] == "False";
+    let all = object["status"]["conditions"].as_array().into_iter().flatten().filter(|condition| !over(condition));
     all.map(|condition| format!("{}={}/{}", condition["type"], condition["status"], condition["reason"])).collect()
 }
 

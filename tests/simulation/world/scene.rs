@@ -236,3 +236,18 @@ pub(crate) fn change(world: &World, link: &'static str, change: Change, origin: 
         }
     }
 }
+
+/// A user who has looked at what is held lets it go: what an older exporter has lost is lost.
+pub(crate) fn let_go(importer: &Server) {
+    for ((_, name), link) in importer.all("clusterlinks") {
+        let conditions = link["status"]["conditions"].as_array().into_iter().flatten();
+        let mut held =
+            conditions.filter(|condition| condition["type"] == "DeletionHeld" && condition["status"] == "True");
+        if let Some(condition) = held.next() {
+            let message = condition["message"].as_str().unwrap();
+            let token = message.split("the token ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+            let annotation = json!({"metadata": {"annotations": {"heliostat.dev/allow-deletion": token}}});
+            importer.change("clusterlinks", "", &name, &annotation);
+        }
+    }
+}

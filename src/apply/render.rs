@@ -198,7 +198,8 @@ fn object_path(resource: &str, key: &Key) -> String {
     format!("{}/{}", collection_path(resource, &key.namespace), key.name)
 }
 
-/// In a patch's metadata: the API server answers 409 unless both are still so.
+/// In a patch's metadata: the API server refuses it unless both are still so, with 409 where the version is another
+/// one; another uid alone is 422.
 fn precondition(at: &At) -> Value {
     json!({"uid": at.uid, "resourceVersion": at.resource_version})
 }

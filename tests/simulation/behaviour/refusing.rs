@@ -66,7 +66,7 @@ fn faults(world: &World) -> &dyn Faults {
     world.around.faults().unwrap()
 }
 
-/// As API Priority and Fairness turns requests away (recorded of Kubernetes 1.36).
+/// As API Priority and Fairness turns requests away (in the form of every Status).
 pub(super) async fn throttled(world: &World) {
     faults(world).answer(429, Some(1));
     let answer = world.get(&world.services()).await;

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     controller,
+    figures::Spread,
     fixture::{SOON, link_says},
     forger::{Forger, Forgery},
     objects::Objects,
@@ -81,11 +82,9 @@ async fn alone_bad_links_delay_no_good_one() {
     for name in GOOD {
         link_says(&case.links(), name, "Connected", "True", "Connected", SOON).await;
     }
-    let of = |times: &[Duration], percent: usize| times[(percent * times.len()).div_ceil(100) - 1].as_secs_f64() * 1e3;
-    for (what, times) in [("alone", &alone), ("beside bad links", &beside)] {
-        println!("iso: {CHANGES} changes {what}: P50 {:.1} ms, P99 {:.1} ms", of(times, 50), of(times, 99));
-    }
-    println!("iso: P99 beside bad links by P99 alone: {:.2}", of(&beside, 99) / of(&alone, 99));
+    println!("iso: changes alone: {alone}");
+    println!("iso: changes beside bad links: {beside}");
+    println!("iso: P99 beside bad links by P99 alone: {:.2}", beside.percentile(99) / alone.percentile(99));
     println!(
         "iso: resident memory of the leader {} MiB before, {} MiB beside bad links",
         memory_before / 1024,
@@ -119,9 +118,9 @@ async fn link(case: &Case, name: &str, kubeconfig: &str) {
     case.link_object(name, json!({})).await;
 }
 
-/// The delays, sorted: from the beginning of the request to the exporter until the mirror's Service shows the
+/// The delays: from the beginning of the request to the exporter until the mirror's Service shows the
 /// new port.
-async fn changes(case: &Case, first: u16) -> Vec<Duration> {
+async fn changes(case: &Case, first: u16) -> Spread {
     let services: Api<Service> = Api::namespaced(case.west.clone(), &case.name);
     let list = services.list(&ListParams::default()).await.unwrap();
     let events = services.watch(&WatchParams::default(), &list.metadata.resource_version.unwrap()).await.unwrap();
@@ -142,6 +141,5 @@ async fn changes(case: &Case, first: u16) -> Vec<Duration> {
         }
         times.push(start.elapsed());
     }
-    times.sort_unstable();
-    times
+    Spread::of(times)
 }

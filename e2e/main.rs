@@ -18,6 +18,7 @@ mod crd_rules;
 mod direct;
 mod exports;
 mod faults;
+mod figures;
 mod fixture;
 mod forger;
 mod guard;

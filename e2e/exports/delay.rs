@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::{Exports, START};
-use crate::objects::{same, wait};
+use crate::{
+    figures::Spread,
+    objects::{same, wait},
+};
 
 /// How often the label is taken away and put back.
 const TIMES: usize = 20;
@@ -50,8 +53,8 @@ impl Exports {
             mirrored.push(mirror);
         }
         self.goes(&address, Some(port)).await;
-        println!("{gateway}: from the label until the gateway carries traffic {}", spread(carried));
-        println!("{gateway}: from the label until the mirror leads there {}", spread(mirrored));
+        println!("{gateway}: from the label until the gateway carries traffic {}", Spread::of(carried));
+        println!("{gateway}: from the label until the mirror leads there {}", Spread::of(mirrored));
     }
 
     /// When the gateway first carried a call to the Service.
@@ -106,11 +109,4 @@ async fn asked(at: &str) -> Option<String> {
         head.starts_with("HTTP/1.1 200").then(|| body.trim().to_owned())
     };
     timeout(ANSWER, ask).await.ok().flatten()
-}
-
-/// Percentiles by the nearest rank: each is a time that was measured.
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let rank = |percent: usize| times[(percent * times.len()).div_ceil(100).saturating_sub(1)].as_millis();
-    format!("P50 {} ms, P90 {} ms, P99 {} ms of {}", rank(50), rank(90), rank(99), times.len())
 }

@@ -103,7 +103,9 @@ impl Fake {
                 let endless = fake.state().endless.contains(&asked.plural) && !asked.watch;
                 if endless {
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    let metadata = json!({"resourceVersion": "1", "continue": "0"});
+                    // Of no other age than what was listed before.
+                    let version = fake.state().version.to_string();
+                    let metadata = json!({"resourceVersion": version, "continue": "0"});
                     let page = json!({"apiVersion": "v1", "kind": "List", "metadata": metadata, "items": []});
                     return Ok(json_answer(200, &page));
                 }

@@ -655,6 +655,29 @@ fn a_lost_link_deletes_nothing() {
     assert_eq!(sim.writes(), [], "nothing was written all the while");
 }
 
+/// Promise 6: neither at the start nor later, whatever the other one is.
+#[test]
+fn p06_a_link_that_was_never_reached_delays_no_other() {
+    let mut sim = Sim::new();
+    sim.namespace("shop");
+    for name in ["a-dead-one", "a-silent-one", "east"] {
+        sim.set_link(link(name, json!({})));
+    }
+    sim.set_policy(policy("shop/all", json!({"links": {"names": ["a-dead-one", "a-silent-one", "east"]}})));
+    sim.lose("a-dead-one");
+    assert!(sim.engine.ready());
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2);
+    assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
+    assert_eq!(sim.link_condition("a-dead-one", "Connected"), says("False", "RemoteUnreachable"));
+    sim.restart();
+    sim.lose("a-dead-one");
+    sim.connect("east");
+    sim.list("east", &[("shop/pens", origin("p1"))], &[]);
+    assert_eq!(sim.names(), ["shop/pens-east"]);
+}
+
 #[test]
 fn l03_loss_actions_are_due_at_the_same_time_with_a_restart_in_between() {
     for action in ["NotReady", "Delete"] {
@@ -704,6 +727,26 @@ fn l07_another_cluster_freezes_until_it_is_acknowledged() {
     assert_eq!(sim.services[&key("shop/books-east")].uid, uid, "the same origin keeps its cluster IP");
     assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/origin-uid"], "b9");
     assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
+}
+
+/// Promise 4: when pods changed is told with the change, and alone is none.
+#[test]
+fn p04_the_time_of_a_change_alone_writes_nothing() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
+    sim.connect("east");
+    let books = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    let at = |time: &str, addresses: &[&str]| heliostat::core::model::RemoteSlice {
+        trigger_time: Some(time.into()),
+        ..pods("books", addresses, true)
+    };
+    sim.list("east", &[("shop/books", books)], &[("shop/books-x", at("2026-06-01T12:00:00Z", &["10.1.0.1"]))]);
+    sim.writes();
+    sim.slice("shop/books-x", at("2026-06-01T12:00:07Z", &["10.1.0.1"]));
+    assert_eq!(sim.writes(), []);
+    sim.slice("shop/books-x", at("2026-06-01T12:00:09Z", &["10.1.0.1", "10.1.0.2"]));
+    let [WriteOp::PatchSlice(_, _, slice)] = &sim.writes()[..] else { panic!("one write") };
+    assert_eq!(slice.body.trigger_time.as_deref(), Some("2026-06-01T12:00:09Z"));
 }
 
 #[test]

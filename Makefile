@@ -15,6 +15,12 @@ ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(shell timeout 10 $(e) 
 DENY_VERSION := 0.20.2
 DENY_ROOT := $(CACHE)/cargo-deny-$(DENY_VERSION)
 
+CARGO_MUTANTS_VERSION := 27.1.0
+CARGO_MUTANTS_ROOT := $(CACHE)/cargo-mutants-$(CARGO_MUTANTS_VERSION)
+SHARD ?= 0/16
+JOBS ?= 1
+SECONDS_AT_MOST ?= 3600
+
 SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci benches e2e)
 
 .PHONY: help
@@ -74,7 +80,7 @@ lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@# --all-targets leaves out what Cargo.toml marks with test = false.
-	cargo clippy --locked --test e2e -- -D warnings
+	cargo clippy --locked --test e2e --test mutants -- -D warnings
 
 .PHONY: shellcheck
 shellcheck: ## The bash scripts; installs shellcheck where it is missing
@@ -88,11 +94,18 @@ shellcheck: ## The bash scripts; installs shellcheck where it is missing
 deny: $(DENY_ROOT)/bin/cargo-deny ## Licences, banned crates and sources of all dependencies
 	$< --locked check bans licenses sources
 
-# Unoptimised: a minute to build instead of many, and it runs for seconds.
-$(DENY_ROOT)/bin/cargo-deny:
+# Unoptimised: a minute to build instead of many, and it runs for seconds. $(1): name, $(2): version, $(3): where.
+define install
 	CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_INCREMENTAL=false cargo install --locked --debug \
-	  --version $(DENY_VERSION) --root $(DENY_ROOT) --target-dir $(DENY_ROOT)/target cargo-deny
-	rm -rf $(DENY_ROOT)/target
+	  --version $(2) --root $(3) --target-dir $(3)/target $(1)
+	rm -rf $(3)/target
+endef
+
+$(DENY_ROOT)/bin/cargo-deny:
+	$(call install,cargo-deny,$(DENY_VERSION),$(DENY_ROOT))
+
+$(CARGO_MUTANTS_ROOT)/bin/cargo-mutants:
+	$(call install,cargo-mutants,$(CARGO_MUTANTS_VERSION),$(CARGO_MUTANTS_ROOT))
 
 .PHONY: e2e
 e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": those; e2e/run --keep to look
@@ -113,6 +126,24 @@ rig: ## What the clusters are made of: Debian packages, and Kubernetes built fro
 	e2e/rig/install
 	e2e/rig/build
 	$(if $(GATEWAYS),e2e/rig/build $(GATEWAYS))
+
+##@ Test the tests
+.PHONY: mutants
+mutants: ## Breaks each promise on purpose, as tests/mutants/table.yaml says: a test must notice. MUTANTS="a b": those
+	cargo test --locked --test mutants -- $(MUTANTS)
+
+# The core before the rest, and from a shard as much as there is time for: what was begun is reported.
+.PHONY: mutants-all
+mutants-all: $(CARGO_MUTANTS_ROOT)/bin/cargo-mutants ## Any small change of src/core, then src/apply. SHARD=0/16, SECONDS_AT_MOST=3600, JOBS=1; FILES="src/core/guard.rs": those
+	@mkdir -p dist/mutants; end=$$((SECONDS + $(SECONDS_AT_MOST))); missed=0; \
+	for files in $(or $(FILES),'src/core/**' 'src/apply/**'); do \
+	  left=$$((end - SECONDS)); ((left > 0)) || { echo "mutants-all: no time left for $$files" >&2; break; }; \
+	  code=0; timeout --signal=INT $$left $< mutants --file "$$files" --output "dist/mutants/$${files//[^a-z]/-}" \
+	    --jobs $(JOBS) $(if $(FILES),,--shard $(SHARD)) || code=$$?; \
+	  case $$code in 0) ;; 2 | 3) missed=1 ;; 124 | 130) echo "mutants-all: $$files was cut short after $(SECONDS_AT_MOST) s" >&2 ;; *) exit $$code ;; esac; \
+	done; \
+	echo "what was missed: cat dist/mutants/*/mutants.out/missed.txt; what is known of it: tests/mutants/survivors.md"; \
+	exit $$missed
 
 ##@ Measure
 .PHONY: bench

@@ -655,6 +655,29 @@ fn a_lost_link_deletes_nothing() {
     assert_eq!(sim.writes(), [], "nothing was written all the while");
 }
 
+/// Promise 6: neither at the start nor later, whatever the other one is.
+#[test]
+fn p06_a_link_that_was_never_reached_delays_no_other() {
+    let mut sim = Sim::new();
+    sim.namespace("shop");
+    for name in ["a-dead-one", "a-silent-one", "east"] {
+        sim.set_link(link(name, json!({})));
+    }
+    sim.set_policy(policy("shop/all", json!({"links": {"names": ["a-dead-one", "a-silent-one", "east"]}})));
+    sim.lose("a-dead-one");
+    assert!(sim.engine.ready());
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2);
+    assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
+    assert_eq!(sim.link_condition("a-dead-one", "Connected"), says("False", "RemoteUnreachable"));
+    sim.restart();
+    sim.lose("a-dead-one");
+    sim.connect("east");
+    sim.list("east", &[("shop/pens", origin("p1"))], &[]);
+    assert_eq!(sim.names(), ["shop/pens-east"]);
+}
+
 #[test]
 fn l03_loss_actions_are_due_at_the_same_time_with_a_restart_in_between() {
     for action in ["NotReady", "Delete"] {

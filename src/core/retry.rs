@@ -82,3 +82,51 @@ pub fn refused(what: &str, error: &WriteError) -> Refusal {
     };
     Refusal::new(reason, format!("{what} could not be written: {}; it is tried again", error.message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a write waits that fails that many times in a row.
+    fn waits(count: usize, asked: Option<Duration>) -> Vec<SignedDuration> {
+        let (target, now) = (Key::new("shop", "books-east"), Timestamp::UNIX_EPOCH);
+        let mut retry = Retry::default();
+        let wait = |_| {
+            retry.tried();
+            retry.failed(&target, now, asked);
+            retry.at.duration_since(now)
+        };
+        (0..count).map(wait).collect()
+    }
+
+    /// Design: promise 7.
+    #[test]
+    fn p07_what_fails_is_tried_again_for_ever_ever_later_and_once_a_minute_in_the_end() {
+        let waits = waits(1000, None);
+        let about = |wait: &SignedDuration, seconds: f64| (0.74..1.26).contains(&(wait.as_secs_f64() / seconds));
+        for (wait, seconds) in waits.iter().zip([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]) {
+            assert!(about(wait, seconds), "{wait} and not about {seconds} s");
+        }
+        assert!(waits[7..].iter().all(|wait| about(wait, 60.0)), "{:?}", &waits[7..20]);
+        assert!(waits[7..].windows(2).any(|pair| pair[0] != pair[1]), "not all at once");
+    }
+
+    #[test]
+    fn l12_the_delay_that_the_api_server_asks_for_is_the_least() {
+        let asked = SignedDuration::from_secs(20);
+        let waits = waits(10, Some(Duration::from_secs(20)));
+        assert!(waits[..5].iter().all(|wait| *wait == asked), "{waits:?}");
+        assert!(waits[9] > asked);
+    }
+
+    #[test]
+    fn two_mirrors_that_fail_together_are_not_tried_together() {
+        let wait = |name: &str| {
+            let mut retry = Retry::default();
+            retry.failed(&Key::new("shop", name), Timestamp::UNIX_EPOCH, None);
+            retry.at
+        };
+        let all: std::collections::BTreeSet<Timestamp> = ["a", "b", "c", "d"].into_iter().map(wait).collect();
+        assert!(all.len() > 1);
+    }
+}

@@ -57,7 +57,7 @@ async fn run() -> Result<bool> {
         _ = interrupted.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminated.recv() => Err(anyhow::anyhow!("terminated")),
     };
-    scratch.sync().context("the copy of the sources could not be set back")?;
+    scratch.heal()?;
     outcome
 }
 
@@ -79,7 +79,7 @@ async fn try_all(scratch: &Scratch, mutants: &[Mutant]) -> Result<bool> {
         let start = Instant::now();
         scratch.edit(mutant)?;
         let fate = fate(scratch, mutant).await;
-        scratch.sync()?;
+        scratch.heal()?;
         let said = match fate? {
             Fate::Caught(tests) => tests.join(", "),
             Fate::Survived => {

@@ -1,8 +1,9 @@
 //! A copy of the sources, where programs are built and tests are run. Kept from one run to the next
-//! with its target folder, because dependencies take minutes; what differs from the checkout is set
-//! right at each start and end, so that a run that was killed leaves nothing that counts.
+//! with its target folder, because dependencies take minutes; made equal to the checkout at each start,
+//! so that a run that was killed leaves nothing that counts.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
@@ -56,6 +57,8 @@ pub(crate) struct Scratch {
     repository: PathBuf,
     source: PathBuf,
     target: PathBuf,
+    /// A file that is broken now, and what it was.
+    broken: RefCell<Option<(PathBuf, String)>>,
     /// Held as long as this lives.
     _lock: File,
 }
@@ -69,14 +72,15 @@ impl Scratch {
         if lock.try_lock().is_err() {
             bail!("another run uses {}; wait for it, or set HELIOSTAT_CACHE", folder.display());
         }
-        let scratch = Self { repository: repository.to_owned(), source, target, _lock: lock };
+        let scratch =
+            Self { repository: repository.to_owned(), source, target, broken: RefCell::default(), _lock: lock };
         scratch.sync()?;
         Ok(scratch)
     }
 
     /// Makes the copy equal to the checkout. What is equal already keeps its time, so that it is not
     /// built again.
-    pub(crate) fn sync(&self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         let files = self.files()?;
         for file in &files {
             let (from, to) = (self.repository.join(file), self.source.join(file));
@@ -113,11 +117,18 @@ impl Scratch {
         Ok(())
     }
 
-    /// Breaks the copy.
+    /// Breaks the copy, until it is healed.
     pub(crate) fn edit(&self, mutant: &Mutant) -> Result<()> {
         let path = self.source.join(&mutant.file);
         let text = fs::read_to_string(&path)?;
-        Ok(fs::write(&path, text.replacen(&mutant.find, &mutant.put, 1))?)
+        let broken = text.replacen(&mutant.find, &mutant.put, 1);
+        self.broken.replace(Some((path.clone(), text)));
+        Ok(fs::write(&path, broken)?)
+    }
+
+    /// Makes whole what is broken. Not from the checkout, where somebody may work on meanwhile.
+    pub(crate) fn heal(&self) -> Result<()> {
+        self.broken.take().map_or(Ok(()), |(path, text)| fs::write(&path, text).context(path.display().to_string()))
     }
 
     /// Builds the tests of a target.
@@ -138,7 +149,7 @@ impl Scratch {
             let ours = told["profile"]["test"] == true && told["target"]["name"] == name;
             ours.then_some(told["executable"].as_str().map(PathBuf::from)).flatten()
         };
-        let found = String::from_utf8_lossy(&stdout).lines().filter_map(executable).last();
+        let found = String::from_utf8_lossy(&stdout).lines().filter_map(executable).next_back();
         found.map(Build::Done).with_context(|| format!("cargo does not say where the tests of {target} are"))
     }
 

@@ -82,7 +82,11 @@ fn kubectls_boilerplate_and_yaml_are_accepted() {
 
 #[test]
 fn a14_debug_shows_no_secret() {
-    assert_eq!(format!("{:?}", parse(&good()).unwrap()), "Credentials { kind: \"token\", expires_at: None, .. }");
+    let credentials = parse(&good()).unwrap();
+    assert_eq!(format!("{credentials:?}"), "Credentials { kind: \"token\", expires_at: None, .. }");
+    // Nor does a request that carries it.
+    let request = http::Request::get("/").header("authorization", credentials.authorization.unwrap()).body(()).unwrap();
+    assert!(!format!("{request:?}").contains(CANARY), "{request:?}");
 }
 
 #[test]

@@ -729,6 +729,26 @@ fn l07_another_cluster_freezes_until_it_is_acknowledged() {
     assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
 }
 
+/// Promise 4: when pods changed is told with the change, and alone is none.
+#[test]
+fn p04_the_time_of_a_change_alone_writes_nothing() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
+    sim.connect("east");
+    let books = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    let at = |time: &str, addresses: &[&str]| heliostat::core::model::RemoteSlice {
+        trigger_time: Some(time.into()),
+        ..pods("books", addresses, true)
+    };
+    sim.list("east", &[("shop/books", books)], &[("shop/books-x", at("2026-06-01T12:00:00Z", &["10.1.0.1"]))]);
+    sim.writes();
+    sim.slice("shop/books-x", at("2026-06-01T12:00:07Z", &["10.1.0.1"]));
+    assert_eq!(sim.writes(), []);
+    sim.slice("shop/books-x", at("2026-06-01T12:00:09Z", &["10.1.0.1", "10.1.0.2"]));
+    let [WriteOp::PatchSlice(_, _, slice)] = &sim.writes()[..] else { panic!("one write") };
+    assert_eq!(slice.body.trigger_time.as_deref(), Some("2026-06-01T12:00:09Z"));
+}
+
 #[test]
 fn a_restart_with_everything_in_place_writes_nothing_at_all() {
     let mut sim = Sim::with_books();

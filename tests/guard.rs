@@ -477,6 +477,38 @@ fn l08_what_an_older_listing_shows_is_followed() {
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| !e.contains("not ready")), "and back with its origin");
 }
 
+/// Nobody confirms the port of a held mirror while a controller starts anew: its lease runs on.
+#[test]
+fn l06_g07_the_lease_of_a_held_mirror_runs_on_over_a_restart() {
+    let mut sim = Sim::fixture();
+    sim.set_link(link("east", json!({"deletionGuard": {"maxPercent": 0, "minCount": 0}})));
+    let list = |sim: &mut Sim, left: usize| {
+        let gateway = |n: &str| published(n, "public", &["203.0.113.9"], &[("http", 20001), ("grpc", 20002)]);
+        let slices =
+            ["s00", "s01"].into_iter().take(left).map(|n| (key(&format!("shop/{n}-gw")), gateway(n))).collect();
+        let (cluster_uid, versions, services) = ("east-uid".into(), BTreeMap::new(), services(0..left));
+        sim.connect("east");
+        sim.remote("east", RemoteEvent::Listed { cluster_uid, versions, services, slices });
+    };
+    list(&mut sim, 2);
+    list(&mut sim, 1);
+    assert_eq!(condition(&sim), held());
+    sim.pass(SignedDuration::from_hours(20));
+    sim.restart();
+    list(&mut sim, 1);
+    let ready = |sim: &Sim, name: &str| sim.endpoints(name).iter().all(|e| !e.contains("not ready"));
+    assert!(condition(&sim) == held() && ready(&sim, "shop/s01-east"), "not yet");
+    sim.pass(SignedDuration::from_hours(5));
+    assert!(!ready(&sim, "shop/s01-east"), "24 hours after it was confirmed last");
+    assert!(ready(&sim, "shop/s00-east"));
+    // Another set is held since then, though it follows at once.
+    list(&mut sim, 2);
+    assert_eq!(condition(&sim), None);
+    list(&mut sim, 1);
+    sim.pass(SignedDuration::from_hours(23));
+    assert!(condition(&sim) == held() && ready(&sim, "shop/s01-east"));
+}
+
 #[test]
 fn suspend_and_staleness_are_told_once() {
     let mut sim = with_mirrors(1);

@@ -338,7 +338,8 @@ impl Engine {
                 released.push(mirror);
             }
         }
-        if guard.held.is_empty() {
+        // Since when an earlier process held some is forgotten only when the first listing was judged.
+        if guard.held.is_empty() && (!released.is_empty() || !guard.is_unjudged()) {
             (guard.since, guard.went_back) = (None, false);
         }
         released.into_iter().for_each(|mirror| self.touch(mirror));

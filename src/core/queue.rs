@@ -62,6 +62,7 @@ mod tests {
             queue.push("big", Key::new("a", i.to_string()));
         }
         queue.push("small", Key::new("b", "0"));
+        assert_eq!(queue.waiting(), 4);
         let order: Vec<String> = std::iter::from_fn(|| queue.pop()).map(|k| k.to_string()).collect();
         assert_eq!(order, ["a/0", "b/0", "a/1", "a/2"]);
         assert_eq!(queue.waiting(), 0);

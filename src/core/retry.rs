@@ -93,6 +93,7 @@ mod tests {
         let mut retry = Retry::default();
         let wait = |_| {
             retry.tried();
+            assert_eq!(retry.at, Timestamp::MAX, "not while its answer is awaited");
             retry.failed(&target, now, asked);
             retry.at.duration_since(now)
         };
@@ -108,7 +109,8 @@ mod tests {
             assert!(about(wait, seconds), "{wait} and not about {seconds} s");
         }
         assert!(waits[7..].iter().all(|wait| about(wait, 60.0)), "{:?}", &waits[7..20]);
-        assert!(waits[7..].windows(2).any(|pair| pair[0] != pair[1]), "not all at once");
+        let (least, most) = (waits[7..].iter().min().unwrap(), waits[7..].iter().max().unwrap());
+        assert!(*most - *least > SignedDuration::from_secs(20), "not all at once: {least} to {most}");
     }
 
     #[test]
@@ -117,6 +119,24 @@ mod tests {
         let waits = waits(10, Some(Duration::from_secs(20)));
         assert!(waits[..5].iter().all(|wait| *wait == asked), "{waits:?}");
         assert!(waits[9] > asked);
+    }
+
+    #[test]
+    fn l12_a_user_is_told_why_a_write_was_refused() {
+        for (kind, says, reason) in [
+            (WriteFailure::AlreadyExists, "already exists", Reason::NameConflict),
+            (WriteFailure::Forbidden, "exceeded quota: services", Reason::QuotaExceeded),
+            (WriteFailure::Forbidden, "because it is being terminated", Reason::NamespaceTerminating),
+            (WriteFailure::Forbidden, "cannot create resource", Reason::Forbidden),
+            (WriteFailure::Invalid, "exceeded quota, being terminated", Reason::UnsupportedValue),
+            (WriteFailure::Conflict, "modified", Reason::Pending),
+            (WriteFailure::NotFound, "not found", Reason::Pending),
+            (WriteFailure::Transient, "exceeded quota, being terminated", Reason::Pending),
+        ] {
+            let refusal = refused("shop/books-east", &WriteError { kind, message: says.into(), retry_after: None });
+            assert_eq!(refusal.reason, reason, "{kind:?} {says}");
+            assert_eq!(refusal.message, format!("shop/books-east could not be written: {says}; it is tried again"));
+        }
     }
 
     #[test]

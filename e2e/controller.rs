@@ -47,14 +47,23 @@ pub(crate) async fn start(cluster: &Client) {
     .await;
 }
 
-/// The pod that leads, by the Lease; and the address from which it asks the API server.
-pub(crate) async fn leader(cluster: &Client) -> Option<(String, String)> {
+/// Who leads, by the Lease.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// The process: the pod and a random part, so that a restart is somebody new.
+    pub(crate) holder: String,
+    pub(crate) pod: String,
+    /// From where it asks the API server.
+    pub(crate) address: String,
+}
+
+/// See above; none as well while the Lease names a pod that is gone.
+pub(crate) async fn leader(cluster: &Client) -> Option<Leader> {
     let leases = Objects::at(cluster, format!("/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases"));
-    let lease = leases.get("heliostat").await?;
-    // The holder is the pod and a random part, so that a restart is somebody new.
-    let (pod, _) = lease["spec"]["holderIdentity"].as_str()?.rsplit_once('_')?;
-    let address = pods(cluster).await.get(pod)?["status"]["podIP"].as_str()?.to_owned();
-    Some((pod.to_owned(), address))
+    let holder = leases.get("heliostat").await?["spec"]["holderIdentity"].as_str()?.to_owned();
+    let pod = holder.rsplit_once('_')?.0.to_owned();
+    let address = pods(cluster).await.get(&pod)?["status"]["podIP"].as_str()?.to_owned();
+    Some(Leader { holder, pod, address })
 }
 
 /// How often the controller's containers have been restarted, all together.
@@ -65,7 +74,7 @@ pub(crate) async fn restarts(cluster: &Client) -> u64 {
 
 /// Memory of the leader's process, as the kernel counts it.
 pub(crate) async fn resident_kib(cluster: &Client) -> u64 {
-    let (pod, _) = leader(cluster).await.unwrap();
+    let pod = leader(cluster).await.unwrap().pod;
     let status = rig("inside", &["west", &format!("{HOME}/{pod}"), "status"]).await;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     audit_log::{Place, line},
-    controller,
+    controller::{self, Leader},
     exports::Exports,
     objects::{Objects, wait},
     rig::{file, rig},
@@ -36,9 +36,10 @@ impl Writes {
     }
 }
 
-async fn another_leads(cluster: &Client, than: &str, promise: Duration) -> (String, String) {
-    wait(&format!("another replica than {than} leads"), promise, || async {
-        controller::leader(cluster).await.filter(|(pod, _)| pod != than).ok_or("nobody")
+/// Another process: that of the other pod, or of the same one once it was started anew.
+async fn another_leads(cluster: &Client, than: &Leader, promise: Duration) -> Leader {
+    wait(&format!("another than {} leads", than.holder), promise, || async {
+        controller::leader(cluster).await.filter(|leader| leader.holder != than.holder).ok_or("nobody")
     })
     .await
 }
@@ -57,22 +58,22 @@ async fn alone_l10_a_frozen_leader_is_replaced_and_thawed_it_only_watches() {
     let before = case.landed().await;
     let (old, old_address) =
         wait("somebody leads", TAKEOVER, || async { controller::leader(&case.west).await.ok_or("nobody") }).await;
-    signal("west", &old, "STOP").await;
-    let (new, new_address) = another_leads(&case.west, &old, TAKEOVER).await;
-    assert_ne!(old_address, new_address);
+    signal("west", &old.pod, "STOP").await;
+    let new = another_leads(&case.west, &old, TAKEOVER).await;
+    assert_ne!(old.pod, new.pod);
     crate::fixture::assert_untouched(&before, &case.landed().await);
     case.load_balancer("books", json!([{"ip": "203.0.113.6"}])).await;
     case.leads_to("books-l10", &["203.0.113.6:80 http", "203.0.113.6:9090 grpc"]).await;
 
     let writes = Writes::from_now("west");
-    signal("west", &old, "CONT").await;
+    signal("west", &old.pod, "CONT").await;
     case.load_balancer("books", json!([{"ip": "203.0.113.7"}])).await;
     case.leads_to("books-l10", &["203.0.113.7:80 http", "203.0.113.7:9090 grpc"]).await;
     // Longer than a Lease: whoever wanted it back would have it.
     tokio::time::sleep(TAKEOVER).await;
-    assert_eq!(writes.of(&old_address).await, Vec::<String>::new(), "the thawed replica only watches");
-    assert!(!writes.of(&new_address).await.is_empty());
-    assert_eq!(controller::leader(&case.west).await.unwrap().0, new);
+    assert_eq!(writes.of(&old.address).await, Vec::<String>::new(), "the thawed replica only watches");
+    assert!(!writes.of(&new.address).await.is_empty());
+    assert!(controller::leader(&case.west).await == Some(new), "nobody changes back");
 }
 
 /// The leader of an exporter is killed, then the next one asked to go: calls are answered all the while,
@@ -86,14 +87,14 @@ async fn alone_l10_another_replica_takes_over_the_gateway() {
     exports.answers("echo", TAKEOVER).await;
     let port = exports.outside_port("echo", "http").await;
 
-    let (first, _) = controller::leader(east).await.unwrap();
-    signal("east", &first, "KILL").await;
+    let first = controller::leader(east).await.unwrap();
+    signal("east", &first.pod, "KILL").await;
     exports.answers("echo", Duration::from_secs(1)).await;
-    let (second, _) = another_leads(east, &first, TAKEOVER).await;
+    let second = another_leads(east, &first, TAKEOVER).await;
     exports.backend("second", true).await;
     exports.answers("second", TAKEOVER).await;
 
-    Objects::pods(east, HOME).delete(&second).await;
+    Objects::pods(east, HOME).delete(&second.pod).await;
     exports.answers("echo", Duration::from_secs(1)).await;
     another_leads(east, &second, HANDOVER).await;
     exports.backend("third", true).await;

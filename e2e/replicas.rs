@@ -56,8 +56,7 @@ async fn alone_l10_a_frozen_leader_is_replaced_and_thawed_it_only_watches() {
     case.export("books", "203.0.113.5").await;
     case.leads_to("books-l10", &["203.0.113.5:80 http", "203.0.113.5:9090 grpc"]).await;
     let before = case.landed().await;
-    let (old, old_address) =
-        wait("somebody leads", TAKEOVER, || async { controller::leader(&case.west).await.ok_or("nobody") }).await;
+    let old = wait("somebody leads", TAKEOVER, || async { controller::leader(&case.west).await.ok_or("nobody") }).await;
     signal("west", &old.pod, "STOP").await;
     let new = another_leads(&case.west, &old, TAKEOVER).await;
     assert_ne!(old.pod, new.pod);

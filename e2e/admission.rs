@@ -13,7 +13,8 @@ use http::Request;
 use kube::Client;
 use serde_json::{Value, json};
 
-const ACCOUNT: &str = "system:serviceaccount:heliostat-system:heliostat";
+use crate::audit::CONTROLLER;
+
 const SERVICES: &str = "/api/v1/namespaces/admission/services";
 const LINKS: &str = "/apis/heliostat.dev/v1alpha1/clusterlinks";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/admission/endpointslices";
@@ -306,7 +307,7 @@ pub(crate) async fn the_controllers_account_is_held_to_its_mirrors(client: Clien
 pub(crate) async fn go_wrong(client: &Client, cases: Vec<Case>) -> Vec<String> {
     let mut wrong = Vec::new();
     for Case { what, method, path, body, refused } in &cases {
-        let answer = send(client, method, &format!("{path}?dryRun=All"), body, Some(ACCOUNT)).await;
+        let answer = send(client, method, &format!("{path}?dryRun=All"), body, Some(CONTROLLER)).await;
         match (refused, answer) {
             (None, Ok(_)) => {}
             (None, Err(message)) => wrong.push(format!("{method} {what}: refused: {message}")),

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The controller's account.
-const CONTROLLER: &str = "system:serviceaccount:heliostat-system:heliostat";
+pub(crate) const CONTROLLER: &str = "system:serviceaccount:heliostat-system:heliostat";
 
 /// A place in the log.
 pub(crate) struct Mark(Place);
@@ -30,6 +30,13 @@ impl Mark {
     pub(crate) async fn writes(&self) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         self.0.writes_by(CONTROLLER).unwrap().iter().map(line).collect()
+    }
+
+    /// The same, only of the replica whose pod has that address.
+    pub(crate) async fn writes_from(&self, address: &str) -> Vec<String> {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let all = self.0.writes_by(CONTROLLER).unwrap();
+        all.iter().filter(|write| write["sourceIPs"][0] == address).map(line).collect()
     }
 
     /// The same, only of one namespace.

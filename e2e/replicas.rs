@@ -6,11 +6,11 @@ use kube::Client;
 use serde_json::json;
 
 use crate::{
-    audit_log::{Place, line},
+    audit::Mark,
     controller::{self, Leader},
     exports::Exports,
     objects::{Objects, wait},
-    rig::{file, rig},
+    rig::rig,
     support::{Case, HOME},
 };
 
@@ -19,22 +19,6 @@ use crate::{
 const TAKEOVER: Duration = Duration::from_secs(17);
 /// One that is given away is taken at the next look.
 const HANDOVER: Duration = Duration::from_secs(2);
-const ACCOUNT: &str = "system:serviceaccount:heliostat-system:heliostat";
-
-/// Writes of a cluster's controllers, by replica: the audit log says from which pod they came.
-struct Writes(Place);
-
-impl Writes {
-    fn from_now(cluster: &str) -> Self {
-        Self(Place::end_of(file(cluster, "audit.log")).unwrap())
-    }
-
-    async fn of(&self, address: &str) -> Vec<String> {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let all = self.0.writes_by(ACCOUNT).unwrap();
-        all.iter().filter(|write| write["sourceIPs"][0] == address).map(line).collect()
-    }
-}
 
 /// Another process: that of the other pod, or of the same one once it was started anew.
 async fn another_leads(cluster: &Client, than: &Leader, promise: Duration) -> Leader {
@@ -64,14 +48,14 @@ async fn alone_l10_a_frozen_leader_is_replaced_and_thawed_it_only_watches() {
     case.load_balancer("books", json!([{"ip": "203.0.113.6"}])).await;
     case.leads_to("books-l10", &["203.0.113.6:80 http", "203.0.113.6:9090 grpc"]).await;
 
-    let writes = Writes::from_now("west");
+    let mark = Mark::now();
     signal("west", &old.pod, "CONT").await;
     case.load_balancer("books", json!([{"ip": "203.0.113.7"}])).await;
     case.leads_to("books-l10", &["203.0.113.7:80 http", "203.0.113.7:9090 grpc"]).await;
     // Longer than a Lease: whoever wanted it back would have it.
     tokio::time::sleep(TAKEOVER).await;
-    assert_eq!(writes.of(&old.address).await, Vec::<String>::new(), "the thawed replica only watches");
-    assert!(!writes.of(&new.address).await.is_empty());
+    assert_eq!(mark.writes_from(&old.address).await, Vec::<String>::new(), "the thawed replica only watches");
+    assert!(!mark.writes_from(&new.address).await.is_empty());
     assert!(controller::leader(&case.west).await == Some(new), "nobody changes back");
 }
 

@@ -183,6 +183,20 @@ mod tests {
         assert!(ask(address, "GET", "/debug").await.starts_with("HTTP/1.1 404"));
     }
 
+    /// The controller begins anew in the same process when its API server went back, on the same ports.
+    #[tokio::test]
+    async fn the_port_is_free_as_soon_as_serving_has_ended_whoever_is_connected() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, probed) = (CancellationToken::new(), Arc::new(Fixed { good: true }));
+        let served = tokio::spawn(serve(listener, probed, end.clone()));
+        let _idle = TcpStream::connect(address).await.unwrap();
+        assert!(ask(address, "GET", "/livez").await.starts_with("HTTP/1.1 200"));
+        end.cancel();
+        served.await.unwrap();
+        TcpListener::bind(address).await.unwrap();
+    }
+
     #[tokio::test]
     async fn the_exported_port_tells_the_uid_and_nothing_else() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

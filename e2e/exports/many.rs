@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::{Exports, START};
 use crate::{
+    audit::CONTROLLER,
     audit_log::{Place, resource},
     fixture::exported_cluster_ip,
     objects::{Objects, same, wait},
     rig,
-    support::{HOME, namespace},
+    support::{HOME, namespace, remove_namespace},
 };
 
 const MANY: usize = 500;
@@ -22,7 +23,6 @@ const MANY: usize = 500;
 const ROUNDS: usize = 3;
 /// Longest wait for all of them; not a promise.
 const CARRIED: Duration = Duration::from_secs(30);
-const CONTROLLER: &str = "system:serviceaccount:heliostat-system:heliostat";
 
 /// All are claimed, acknowledged by Envoy and published; then nothing more is written.
 #[tokio::test]
@@ -167,7 +167,7 @@ fn bare_of(object: &Value) -> Value {
 async fn bare(exports: &Exports, bodies: Vec<(Value, Value)>) -> Duration {
     let east = &exports.case.east;
     let place = format!("{}-c", exports.case.name);
-    crate::support::remove_namespace(east, &place).await;
+    remove_namespace(east, &place).await;
     namespace(east, &place).await;
     let claims = Objects::at(east, format!("/apis/coordination.k8s.io/v1/namespaces/{place}/leases"));
     let slices = Objects::slices(east, &place);
@@ -181,6 +181,6 @@ async fn bare(exports: &Exports, bodies: Vec<(Value, Value)>) -> Duration {
     });
     all.buffer_unordered(WRITES_IN_FLIGHT).map(Result::unwrap).collect::<Vec<()>>().await;
     let took = start.elapsed();
-    crate::support::remove_namespace(east, &place).await;
+    remove_namespace(east, &place).await;
     took
 }

@@ -21,6 +21,9 @@ SHARD ?= 0/16
 JOBS ?= 1
 SECONDS_AT_MOST ?= 3600
 
+# What the tests have printed; e2e/run writes there, too.
+RESULTS := dist/results
+
 SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci benches e2e)
 
 .PHONY: help
@@ -61,15 +64,17 @@ clean-demo: ## Removes the demo's clusters
 
 ##@ Test
 .PHONY: test
-test: lint test-unit deny test-envoy e2e ## What a change must pass: lint, test-unit, deny, test-envoy, e2e
+test: lint test-unit deny test-envoy e2e promised ## What a change must pass: lint, test-unit, deny, test-envoy, e2e, promised
 
 .PHONY: test-all
 test-all: lint test-unit deny test-envoy ## The same with every gateway, which takes longer to build
 	e2e/run --all
+	$(MAKE) promised
 
 .PHONY: test-unit
 test-unit: ## Unit and property tests, and that generated files and documents are current; no cluster
-	cargo test --locked
+	@mkdir -p $(RESULTS)
+	cargo test --locked | tee $(RESULTS)/unit.txt
 
 .PHONY: soak
 soak: soak-fuzz ## Hours of chance: the controller in simulated bad weather, with ever new seeds. MINUTES=480
@@ -113,7 +118,12 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 
 .PHONY: test-envoy
 test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
-	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy
+	@mkdir -p $(RESULTS)
+	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy | tee $(RESULTS)/envoy.txt
+
+.PHONY: promised
+promised: ## Whether all tests that docs/promises.md names have passed, by what test-unit, test-envoy and e2e have printed last
+	e2e/promised $(RESULTS)/*.txt
 
 # A quarter of an hour; a run that finds something prints the input as bytes.
 FUZZ_CASES ?= 20000

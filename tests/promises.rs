@@ -252,8 +252,9 @@ fn page() -> String {
     }
     let mut out = String::from(
         "# Promises\n\nWhat is promised, and the tests that show it, found by the names of the tests: generated, and a test fails when\n\
-         this page is old (`make promises`). *none* means what it says. That a test is listed says that it is about that\n\
-         promise or case, not that it tries all of it.\n\n\
+         this page is old (`make promises`). `make test` ends by holding it to what the tests have printed: each that is named here has\n\
+         passed. *none* means what it says. That a test is listed says that it is about that promise or case, not that it\n\
+         tries all of it.\n\n\
          | | promise | cases | further tests |\n| --- | --- | --- | --- |\n",
     );
     for (number, (name, what, cases, words)) in PROMISES.iter().enumerate() {

@@ -157,8 +157,12 @@ mutants-all: $(CARGO_MUTANTS_ROOT)/bin/cargo-mutants ## Any small change of src/
 
 ##@ Measure
 .PHONY: bench
-bench: ## Cold sync beside a bare loop, restart, delay of a change, memory; on two API servers. BENCH="--rounds 5": see benches/run
-	benches/run $(BENCH)
+bench: ## Speed, memory and scale, between two API servers; a smoke size of minutes
+	benches/run
+
+.PHONY: bench-full
+bench-full: ## The same in full, which takes most of an hour: what docs/performance.md is made of
+	benches/run --full
 
 ##@ Generated files, which are committed; make test-unit fails when one is old
 .PHONY: crds

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::{
     audit_log::{Place, line},
     rig,
@@ -29,14 +31,14 @@ impl Mark {
     /// leader election is left out.
     pub(crate) async fn writes(&self) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        self.0.writes_by(CONTROLLER).unwrap().iter().map(line).collect()
+        self.0.writes_by(CONTROLLER, |write| line(&write)).unwrap()
     }
 
     /// The same, only of the replica whose pod has that address.
     pub(crate) async fn writes_from(&self, address: &str) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let all = self.0.writes_by(CONTROLLER).unwrap();
-        all.iter().filter(|write| write["sourceIPs"][0] == address).map(line).collect()
+        let from_there = |write: Value| (write["sourceIPs"][0] == address).then(|| line(&write));
+        self.0.writes_by(CONTROLLER, from_there).unwrap().into_iter().flatten().collect()
     }
 
     /// The same, only of one namespace.

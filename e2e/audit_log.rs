@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Result, Seek, SeekFrom},
+    io::{BufRead, BufReader, Result, Seek, SeekFrom},
     path::PathBuf,
 };
 
@@ -24,13 +24,21 @@ impl Place {
 
     /// What a user has written since, in the order in which it was done. A line is written when a
     /// request is over: those on their way are not there yet. The Lease of the leader is left out.
-    pub(crate) fn writes_by(&self, user: &str) -> Result<Vec<Value>> {
+    /// Of each only what `read` takes from it is kept: there may be hundreds of thousands.
+    pub(crate) fn writes_by<T>(&self, user: &str, read: impl Fn(Value) -> T) -> Result<Vec<T>> {
+        let mut writes = Vec::new();
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(self.offset))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        Ok(events.filter(|event| is_write(event) && event["user"]["username"] == user).collect())
+        for line in BufReader::new(file).lines() {
+            // The last one may be half there.
+            if let Ok(event) = serde_json::from_str(&line?)
+                && is_write(&event)
+                && event["user"]["username"] == user
+            {
+                writes.push(read(event));
+            }
+        }
+        Ok(writes)
     }
 }
 

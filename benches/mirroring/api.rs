@@ -41,10 +41,30 @@ async fn write<T: DeserializeOwned>(client: &Client, verb: Verb, path: String, b
 
 /// All objects of a collection.
 pub(crate) async fn list(client: &Client, collection: &str) -> anyhow::Result<Vec<Value>> {
-    let request = Request::get(collection).body(Vec::new())?;
-    let mut list: Value = client.request(request).await.with_context(|| format!("cannot list {collection}"))?;
+    list_page(client, collection.to_owned()).await.map(|(items, _)| items)
+}
+
+/// All objects of a collection, so many with each answer; gives how many there are.
+pub(crate) async fn list_in_portions(client: &Client, collection: &str, portion: usize) -> anyhow::Result<usize> {
+    let (mut many, mut next) = (0, String::new());
+    loop {
+        let page = format!("{collection}?limit={portion}{next}");
+        let (items, goes_on) = list_page(client, page).await?;
+        many += items.len();
+        match goes_on {
+            Some(token) => next = format!("&continue={token}"),
+            None => return Ok(many),
+        }
+    }
+}
+
+/// One answer, and the token that asks for the rest.
+async fn list_page(client: &Client, page: String) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+    let request = Request::get(&page).body(Vec::new())?;
+    let mut list: Value = client.request(request).await.with_context(|| format!("cannot list {page}"))?;
+    let token = list["metadata"]["continue"].as_str().filter(|token| !token.is_empty()).map(str::to_owned);
     match list["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
+        Value::Array(items) => Ok((items, token)),
+        _ => Ok((Vec::new(), token)),
     }
 }

@@ -2,82 +2,91 @@
 //! server has answered the last write that all mirrors need. The API server's own log says when that
 //! was, so that nobody has to look on meanwhile.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+use heliostat::run::WRITES_IN_FLIGHT;
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
-    audit_log::{Place, resource},
+    audit_log::Place,
     bare,
-    clusters::{Importer, NAMESPACE},
-    controller::Program,
-    machine::{self, Memory},
-    mirrors::Mirror,
+    clusters::{Importer, Link},
+    controller::{Controller, Program},
+    machine,
+    mirrors::{self, Mirror},
+    results::{ColdSync, Memory, Round, Run},
 };
 
 /// Without a request for so long, a cold sync is over. Statuses are written meanwhile, too.
 const STILL: Duration = Duration::from_secs(3);
+/// For how long the controller's processor time is counted when all is done.
+const REST: Duration = Duration::from_secs(30);
 
-/// How a cold sync went.
-#[derive(Debug, Serialize)]
-pub(crate) struct Run {
-    /// Load of the machine before.
-    pub(crate) load: String,
-    /// From the start until the first write of a mirror reached the API server.
-    pub(crate) to_first_write_ms: f64,
-    /// From the start until the last one was answered.
-    pub(crate) total_ms: f64,
-    /// Writes that the API server had at work, on average from the first to the last.
-    pub(crate) at_work: f64,
-    /// Time on a core, of the writing process.
-    pub(crate) cpu_ms: u64,
-    /// Writes of mirrors and their slices.
-    pub(crate) mirror_writes: usize,
-    /// Other writes, until all was quiet, by resource: statuses and Events.
-    pub(crate) other_writes: BTreeMap<String, usize>,
-    /// Of the controller, when all was quiet.
-    pub(crate) memory: Option<Memory>,
+/// Lets controller and loop make the mirrors of these links in turns; leaves what was made last.
+pub(crate) async fn in_turns(
+    importer: &Importer,
+    program: &Program,
+    links: &[Link],
+    many: usize,
+    turns: usize,
+) -> anyhow::Result<(ColdSync, Vec<Mirror>)> {
+    importer.link(links, "Service").await?;
+    let mut made = Vec::new();
+    let mut rounds = Vec::new();
+    for turn in 1..=turns {
+        machine::say(&format!("{many} mirrors by {} links, turn {turn} of {turns}", links.len()));
+        let (controller, mirrors) = by_controller(importer, program, many).await?;
+        let bare = by_loop(importer, &mirrors).await?;
+        if !made.is_empty() {
+            mirrors::same(&made, &mirrors)?;
+        }
+        made = mirrors;
+        rounds.push(Round { bare: Some(bare), controller });
+    }
+    Ok((ColdSync { links: links.len(), mirrors: many, rounds, at_rest: None }, made))
 }
 
-/// The loop and the controller, one after the other.
-#[derive(Debug, Serialize)]
-pub(crate) struct Round {
-    /// The bare loop.
-    pub(crate) bare: Run,
-    /// The controller.
-    pub(crate) controller: Run,
-}
-
-/// A cold sync and what it left.
-pub(crate) struct Done {
-    /// How it went.
-    pub(crate) run: Run,
-    /// All mirrors.
-    pub(crate) mirrors: Vec<Mirror>,
-}
-
-/// Lets the controller make the mirrors, and ends it.
-pub(crate) async fn by_controller(importer: &Importer, program: &Program, many: usize) -> anyhow::Result<Done> {
+/// Lets the controller make the mirrors of these links once, and rest then; it goes on.
+pub(crate) async fn once(
+    importer: &Importer,
+    program: &Program,
+    links: &[Link],
+    many: usize,
+) -> anyhow::Result<(ColdSync, Controller)> {
+    machine::say(&format!("{many} mirrors by {} links, once", links.len()));
+    importer.link(links, "Service").await?;
     let begun = Begun::now(importer).await?;
     let controller = program.start().await?;
     importer.quiet(STILL).await?;
-    let (cpu, memory) = (controller.cpu_ms()?, controller.memory()?);
-    let done = begun.done(importer, many, cpu, Some(memory)).await?;
-    controller.stop().await?;
-    Ok(done)
+    let run = begun.done(importer, many, controller.cpu_ms()?, Some(controller.memory()?))?;
+    let before = controller.cpu_ms()?;
+    tokio::time::sleep(REST).await;
+    let at_rest = (controller.cpu_ms()? - before) as f64 / REST.as_secs_f64() / 1e3;
+    let rounds = vec![Round { bare: None, controller: run }];
+    Ok((ColdSync { links: links.len(), mirrors: many, rounds, at_rest: Some(at_rest) }, controller))
 }
 
-/// Makes the same mirrors by the bare loop.
-pub(crate) async fn by_loop(importer: &Importer, kubeconfig: &Path, mirrors: &[Mirror]) -> anyhow::Result<Done> {
+/// Lets the controller make the mirrors, and ends it.
+async fn by_controller(importer: &Importer, program: &Program, many: usize) -> anyhow::Result<(Run, Vec<Mirror>)> {
+    let begun = Begun::now(importer).await?;
+    let controller = program.start().await?;
+    importer.quiet(STILL).await?;
+    let run = begun.done(importer, many, controller.cpu_ms()?, Some(controller.memory()?))?;
+    controller.stop().await?;
+    Ok((run, importer.mirrors(many).await?))
+}
+
+/// Makes the same mirrors by the bare loop, and checks that they are the same.
+async fn by_loop(importer: &Importer, mirrors: &[Mirror]) -> anyhow::Result<Run> {
     let begun = Begun::now(importer).await?;
     let before = machine::cpu_ms("self")?;
-    bare::write(kubeconfig, mirrors).await?;
+    bare::write(&importer.kubeconfig, mirrors, WRITES_IN_FLIGHT).await?;
     let cpu = machine::cpu_ms("self")? - before;
     importer.quiet(STILL).await?;
-    begun.done(importer, mirrors.len(), cpu, None).await
+    let run = begun.done(importer, mirrors.len(), cpu, None)?;
+    mirrors::same(&importer.mirrors(mirrors.len()).await?, mirrors)?;
+    Ok(run)
 }
 
 struct Begun {
@@ -93,45 +102,29 @@ impl Begun {
         Ok(Self { load: machine::load()?, log: importer.end_of_log()?, start: Timestamp::now() })
     }
 
-    async fn done(self, importer: &Importer, many: usize, cpu: u64, memory: Option<Memory>) -> anyhow::Result<Done> {
+    fn done(self, importer: &Importer, many: usize, cpu: u64, memory: Option<Memory>) -> anyhow::Result<Run> {
         let writes = importer.writes_since(&self.log)?;
-        let (mirrors, others): (Vec<_>, Vec<_>) = writes.into_iter().partition(is_of_mirror);
-        ensure!(mirrors.len() >= 2 * many, "{} writes cannot have made {many} mirrors", mirrors.len());
         let mut other_writes = BTreeMap::new();
-        for other in &others {
-            *other_writes.entry(resource(other)).or_default() += 1;
+        for other in writes.iter().filter(|write| !write.is_of_mirror()) {
+            *other_writes.entry(other.resource.clone()).or_default() += 1;
         }
-        let (received, answered) =
-            (self.times(&mirrors, "requestReceivedTimestamp")?, self.times(&mirrors, "stageTimestamp")?);
-        let to_first_write_ms = received.first().copied().unwrap_or_default();
-        let total_ms = answered.last().copied().unwrap_or_default();
-        let work: f64 = answered.iter().sum::<f64>() - received.iter().sum::<f64>();
-        let run = Run {
+        let ms = |time: Timestamp| time.duration_since(self.start).as_secs_f64() * 1e3;
+        let of_mirrors = || writes.iter().filter(|write| write.is_of_mirror());
+        let mirror_writes = of_mirrors().count();
+        ensure!(mirror_writes >= 2 * many, "{mirror_writes} writes cannot have made {many} mirrors");
+        let to_first_write_ms = of_mirrors().map(|write| ms(write.received)).fold(f64::INFINITY, f64::min);
+        let total_ms = of_mirrors().map(|write| ms(write.answered)).fold(0.0, f64::max);
+        let work: f64 = of_mirrors().map(|write| ms(write.answered) - ms(write.received)).sum();
+        let at_work = work / (total_ms - to_first_write_ms);
+        Ok(Run {
             load: self.load,
             to_first_write_ms,
             total_ms,
-            at_work: work / (total_ms - to_first_write_ms),
+            at_work,
             cpu_ms: cpu,
-            mirror_writes: mirrors.len(),
+            mirror_writes,
             other_writes,
             memory,
-        };
-        Ok(Done { run, mirrors: importer.mirrors(many).await? })
+        })
     }
-
-    /// A time of each write, in milliseconds since the start and in that order.
-    fn times(&self, writes: &[Value], time: &str) -> anyhow::Result<Vec<f64>> {
-        let after = |write: &Value| {
-            let text = write[time].as_str().with_context(|| format!("no {time} in the audit log"))?;
-            Ok(text.parse::<Timestamp>()?.duration_since(self.start).as_secs_f64() * 1e3)
-        };
-        let mut times: Vec<f64> = writes.iter().map(after).collect::<anyhow::Result<_>>()?;
-        times.sort_by(f64::total_cmp);
-        Ok(times)
-    }
-}
-
-fn is_of_mirror(write: &Value) -> bool {
-    let resource = resource(write);
-    write["objectRef"]["namespace"] == NAMESPACE && (resource == "services" || resource == "endpointslices")
 }

@@ -4,7 +4,7 @@ use std::{fs::File, net::SocketAddr, path::PathBuf, process::Stdio, time::Durati
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::machine::{self, Memory};
+use crate::{machine, results::Memory};
 
 /// Longest wait for it to become ready, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,14 +68,31 @@ impl Controller {
 
     /// Waits until it says that it is ready: everything in the importer has been listed.
     pub(crate) async fn ready(&self) -> anyhow::Result<()> {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-        let url: http::Uri = format!("http://{}/readyz", self.listen).parse()?;
         let start = Instant::now();
-        while !client.get(url.clone()).await.is_ok_and(|answer| answer.status().is_success()) {
+        while self.get("/readyz").await.is_err() {
             ensure!(start.elapsed() < PATIENCE, "the controller does not become ready; see {}", self.log.display());
             sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+
+    /// Sum, in seconds, and count of `heliostat_propagation_seconds`.
+    pub(crate) async fn propagation(&self) -> anyhow::Result<(f64, u64)> {
+        let metrics = self.get("/metrics").await?;
+        let [sum, count] = ["sum", "count"].map(|of| metric(&metrics, &format!("heliostat_propagation_seconds_{of} ")));
+        Ok((sum?.parse()?, count?.parse()?))
+    }
+
+    /// Mirrors that wait to be decided on.
+    pub(crate) async fn waiting(&self) -> anyhow::Result<u64> {
+        Ok(metric(&self.get("/metrics").await?, "heliostat_engine_queue ")?.parse()?)
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<String> {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+        let answer = client.get(format!("http://{}{path}", self.listen).parse()?).await?;
+        ensure!(answer.status().is_success(), "the controller answers {} to {path}", answer.status());
+        Ok(String::from_utf8(answer.into_body().collect().await?.to_bytes().into())?)
     }
 
     /// Ends it as Kubernetes would, and waits until it has ended.
@@ -90,4 +107,10 @@ impl Controller {
         ensure!(ended.success(), "the controller failed ({ended}); see {}", self.log.display());
         Ok(())
     }
+}
+
+/// The value on the line that begins so.
+fn metric(metrics: &str, begins: &str) -> anyhow::Result<String> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(begins));
+    line.map(str::to_owned).with_context(|| format!("the controller has no metric {begins}"))
 }

@@ -3,35 +3,16 @@
 use std::{fs, sync::LazyLock, time::Instant};
 
 use anyhow::Context as _;
-use serde::Serialize;
 
-use crate::clusters::Importer;
+use crate::{
+    clusters::Importer,
+    results::{Machine, Memory},
+};
 
 /// Says on standard error what is being done, and since when the benchmark runs.
 pub(crate) fn say(doing: &str) {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     eprintln!("bench: {doing} ({} s)", START.elapsed().as_secs());
-}
-
-/// What the numbers depend on.
-#[derive(Debug, Serialize)]
-pub(crate) struct Machine {
-    cores: usize,
-    memory_mib: u64,
-    linux: String,
-    kubernetes: String,
-    heliostat: &'static str,
-}
-
-impl std::fmt::Display for Machine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cores, memory_mib, linux, kubernetes, heliostat } = self;
-        write!(
-            f,
-            "{cores} cores, {} GiB, Linux {linux}, Kubernetes {kubernetes}, Heliostat {heliostat}",
-            memory_mib >> 10
-        )
-    }
 }
 
 /// Looks at the machine, and asks the importer for its version.
@@ -42,22 +23,13 @@ pub(crate) async fn describe(importer: &Importer) -> anyhow::Result<Machine> {
         memory_mib: kib("/proc/meminfo", "MemTotal:")? >> 10,
         linux: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         kubernetes: version.git_version,
-        heliostat: env!("CARGO_PKG_VERSION"),
+        heliostat: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
 
 /// Runnable processes, on average over 1, 5 and 15 minutes, as `uptime` says.
 pub(crate) fn load() -> anyhow::Result<String> {
     Ok(read("/proc/loadavg")?.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
-}
-
-/// Memory of a process.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Memory {
-    /// Resident now, in KiB.
-    pub(crate) resident_kib: u64,
-    /// Resident at most since its start, in KiB.
-    pub(crate) peak_kib: u64,
 }
 
 /// Memory of the process with that id.

@@ -22,7 +22,7 @@ component_command() {
         --kubelet-preferred-address-types InternalIP --kubelet-certificate-authority pki/ca.crt
         --kubelet-client-certificate pki/admin.crt --kubelet-client-key pki/admin.key
         --audit-policy-file "$RIG_HOME/manifests/audit-policy.yaml" --audit-log-path "$DIR/audit.log"
-        --audit-log-maxsize 100000)
+        --audit-log-maxsize 100000 --delete-collection-workers 16)
       ;;
     kube-controller-manager)
       COMMAND+=(--kubeconfig pki/kube-controller-manager.kubeconfig --leader-elect=false --use-service-account-credentials

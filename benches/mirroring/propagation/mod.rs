@@ -1,0 +1,185 @@
+//! The delay of changes, from the beginning of the request that changes an origin until somebody else,
+//! who watches the importer, sees all of it in the mirror.
+//!
+//! Changes begin at even times, whatever became of those before. Where a change was when is told by
+//! watches of the benchmark's own in both clusters and by the importer's audit log; by nothing of the
+//! controller's but the metric that is compared.
+
+pub(crate) mod by_hand;
+pub(crate) mod sight;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure};
+use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+use tokio::time::{interval, sleep};
+
+use crate::{
+    clusters::{Exporter, Importer, Link, NAMESPACE, Write, origin},
+    controller::Controller,
+    machine,
+    results::{Batch, Delay, Kind},
+};
+use sight::{Seen, Sight};
+
+/// Longest wait for a change to be seen.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two batches, so that nobody is still busy with the last one; a status follows changes within seconds.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The ports that are changed to begin here.
+const FIRST_PORT: u16 = 10_000;
+
+/// Who watches.
+struct Observer {
+    origins: Sight,
+    mirrors: Sight,
+    slices: Sight,
+}
+
+/// Changes origins of each kind at each rate.
+pub(crate) async fn measure(
+    importer: &Importer,
+    exporter: &Exporter,
+    controller: &Controller,
+    (links, mirrors): (usize, usize),
+    rates: &[(u32, usize)],
+) -> anyhow::Result<Vec<Batch>> {
+    let observer = Observer {
+        origins: Sight::of_services(&exporter.client, NAMESPACE).await?,
+        mirrors: Sight::of_services(&importer.client, NAMESPACE).await?,
+        slices: Sight::of_slices(&importer.client, NAMESPACE).await?,
+    };
+    let mut batches = Vec::new();
+    for (per_second, many) in rates {
+        machine::say(&format!("{many} changes by hand, {per_second} a second"));
+        let changes = by_hand::measure(importer, exporter, *per_second, *many).await?;
+        let (per_second, metric_count) = (*per_second, 0);
+        batches.push(Batch { links, mirrors, kind: None, per_second, changes, metric_ms: None, metric_count });
+        for kind in Kind::ALL {
+            machine::say(&format!("{many} changes of kind {}, {per_second} a second", kind.as_str()));
+            sleep(PAUSE).await;
+            observer.forget();
+            let (sum, count) = controller.propagation().await?;
+            let changes = observer.batch(importer, exporter, kind, links, per_second, *many).await?;
+            let (sum_after, count_after) = controller.propagation().await?;
+            let metric_count = count_after - count;
+            let metric_ms = (metric_count > 0).then(|| (sum_after - sum) * 1e3 / metric_count as f64);
+            batches.push(Batch { links, mirrors, kind: Some(kind), per_second, changes, metric_ms, metric_count });
+        }
+    }
+    Ok(batches)
+}
+
+/// A change that was made.
+struct Made {
+    origin: String,
+    mirror: String,
+    at: Timestamp,
+    port: u16,
+    address: String,
+}
+
+impl Observer {
+    fn forget(&self) {
+        [&self.origins, &self.mirrors, &self.slices].into_iter().for_each(Sight::forget);
+    }
+
+    async fn batch(
+        &self,
+        importer: &Importer,
+        exporter: &Exporter,
+        kind: Kind,
+        links: usize,
+        per_second: u32,
+        many: usize,
+    ) -> anyhow::Result<Vec<Delay>> {
+        let log = importer.end_of_log()?;
+        let mut pace = interval(Duration::from_secs(1) / per_second);
+        let mut requests = FuturesUnordered::new();
+        let mut made = Vec::new();
+        for number in 0..many {
+            pace.tick().await;
+            let change = Made {
+                origin: origin(number),
+                mirror: format!("{}-{}", origin(number), Link::name_of(number, links)),
+                at: Timestamp::now(),
+                port: FIRST_PORT + u16::try_from(number)? + if kind == Kind::Port { u16::try_from(per_second)? * 100 } else { 0 },
+                address: unique_address(per_second, number),
+            };
+            let (port, address) = (change.port, change.address.clone());
+            made.push(change);
+            requests.push(async move {
+                match kind {
+                    Kind::Export => exporter.set_exported(number, true).await,
+                    Kind::Unexport => exporter.set_exported(number, false).await,
+                    Kind::Port => exporter.set_port(number, port).await,
+                    Kind::Endpoints => exporter.set_address(number, &address).await,
+                }
+            });
+            // Those that are under way go on while the next one waits for its time.
+            while let Some(Some(done)) = futures::FutureExt::now_or_never(requests.next()) {
+                done?;
+            }
+        }
+        requests.try_collect::<()>().await?;
+        let start = Instant::now();
+        while !made.iter().all(|change| self.shown(kind, change).is_some()) {
+            ensure!(start.elapsed() < PATIENCE, "a change of kind {} was not seen in time", kind.as_str());
+            sleep(Duration::from_millis(50)).await;
+        }
+        // The log's lines come when a request is over.
+        sleep(Duration::from_secs(1)).await;
+        let mut writes = BTreeMap::<String, Vec<Write>>::new();
+        for write in importer.writes_since(&log)?.into_iter().filter(Write::is_of_mirror) {
+            writes.entry(write.name.clone()).or_default().push(write);
+        }
+        made.iter().map(|change| self.delay(kind, change, &writes)).collect()
+    }
+
+    /// What watches of the importer showed of the whole change: the Service, and the slice.
+    fn shown(&self, kind: Kind, change: &Made) -> Option<Vec<Seen>> {
+        let Made { mirror, at, port, address, .. } = change;
+        let service = |like: &dyn Fn(&Seen) -> bool| self.mirrors.first(mirror, *at, like);
+        let slice = |like: &dyn Fn(&Seen) -> bool| self.slices.first(mirror, *at, like);
+        Some(match kind {
+            Kind::Export => vec![service(&|seen| !seen.gone)?, slice(&|seen| seen.address.is_some() && !seen.gone)?],
+            Kind::Port => vec![service(&|seen| seen.port == Some(*port))?, slice(&|seen| seen.port == Some(*port))?],
+            Kind::Endpoints => vec![slice(&|seen| seen.address.as_ref() == Some(address))?],
+            Kind::Unexport => vec![service(&|seen| seen.gone)?],
+        })
+    }
+
+    fn delay(&self, kind: Kind, change: &Made, writes: &BTreeMap<String, Vec<Write>>) -> anyhow::Result<Delay> {
+        let Made { origin, mirror, at, port, address } = change;
+        let noticed = self.origins.first(origin, *at, |seen| match kind {
+            Kind::Export => seen.exported,
+            Kind::Unexport => !seen.exported,
+            Kind::Port => seen.port == Some(*port),
+            Kind::Endpoints => seen.address.as_ref() == Some(address),
+        });
+        let (Some(noticed), Some(shown)) = (noticed, self.shown(kind, change)) else {
+            bail!("{mirror} was seen, and its origin was not");
+        };
+        let names = shown.iter().map(|seen| &seen.name);
+        let writes: Vec<&Write> = names.flat_map(|name| writes.get(name).into_iter().flatten()).collect();
+        ensure!(!writes.is_empty(), "nobody has written {mirror}");
+        let ms = |time: Timestamp| time.duration_since(*at).as_secs_f64() * 1e3;
+        let first = |times: &mut dyn Iterator<Item = Timestamp>| times.map(ms).fold(f64::INFINITY, f64::min);
+        let last = |times: &mut dyn Iterator<Item = Timestamp>| times.map(ms).fold(f64::NEG_INFINITY, f64::max);
+        Ok(Delay {
+            noticed_ms: ms(noticed.at),
+            decided_ms: first(&mut writes.iter().map(|write| write.received)),
+            answered_ms: last(&mut writes.iter().map(|write| write.answered)),
+            shown_ms: last(&mut shown.iter().map(|seen| seen.at)),
+        })
+    }
+}
+
+/// An address that no other change sets.
+pub(crate) fn unique_address(batch: u32, number: usize) -> String {
+    format!("11.{}.{}.{}", batch % 256, number / 256 % 256, number % 256)
+}

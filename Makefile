@@ -164,6 +164,11 @@ bench: ## Speed, memory and scale, between two API servers; a smoke size of minu
 bench-full: ## The same in full, which takes most of an hour: what docs/performance.md is made of
 	benches/run --full
 
+.PHONY: report
+report: ## docs/performance.md and its plots, from RAW=dist/bench/<file>.json
+	@test -n "$(RAW)" || { echo "report: which raw data? make report RAW=dist/bench/<file>.json" >&2; exit 2; }
+	cargo bench --quiet --locked --bench report -- $(RAW) --page docs/performance.md
+
 ##@ Generated files, which are committed; make test-unit fails when one is old
 .PHONY: crds
 crds: ## crds/, from src/api

@@ -174,14 +174,6 @@ impl Kind {
             Self::Unexport => "un-export",
         }
     }
-
-    /// Writes that follow one from the other: the slice of a new mirror names its Service's uid.
-    pub(crate) const fn in_sequence(self) -> f64 {
-        match self {
-            Self::Export | Self::Port => 2.0,
-            Self::Endpoints | Self::Unexport => 1.0,
-        }
-    }
 }
 
 /// Changes of one kind at one rate.

@@ -115,6 +115,14 @@ pub(crate) const STAGES: [Stage; 4] = [
     Stage { name: "shown", of: |delay| delay.shown_ms - delay.answered_ms },
 ];
 
+/// Writes that follow one from the other: the slice of a new mirror names its Service's uid.
+pub(crate) const fn in_sequence(kind: Kind) -> f64 {
+    match kind {
+        Kind::Export | Kind::Port => 2.0,
+        Kind::Endpoints | Kind::Unexport => 1.0,
+    }
+}
+
 /// Changes of one kind at one rate, beside what can be had by hand.
 pub(crate) struct Propagation<'a> {
     pub(crate) batch: &'a Batch,
@@ -155,7 +163,7 @@ impl<'a> Propagation<'a> {
 
     /// From noticed until answered, for each of the writes that follow one another; not by hand.
     pub(crate) fn own(&self) -> Option<Spread> {
-        let writes = self.batch.kind?.in_sequence();
+        let writes = in_sequence(self.batch.kind?);
         Spread::of(self.batch.changes.iter().map(|delay| (delay.answered_ms - delay.noticed_ms) / writes))
     }
 

@@ -81,10 +81,6 @@ fn cold_sync(all: &[Cold<'_>]) -> Section {
             or_dash(Spread::of(cold.by_rounds.iter().copied()), |spread| ratio_of(spread.p50)),
         ]
     });
-    let best = all.iter().flat_map(|cold| {
-        let both = [("bare loop", cold.bare), ("controller", cold.controller)];
-        both.into_iter().filter_map(|(who, run)| Some(run_row(cold, who, run?)))
-    });
     let ratio = format!("ratio (at most {})", targets::COLD_SYNC);
     Section {
         title: "Cold sync",
@@ -97,25 +93,30 @@ fn cold_sync(all: &[Cold<'_>]) -> Section {
                 ["links", "mirrors", "bare loop", "controller", &ratio, "by rounds", "in the middle"],
                 compared,
             ),
-            Grid::new(
-                1,
-                [
-                    "best turn of",
-                    "links",
-                    "mirrors",
-                    "first write",
-                    "last answer",
-                    "writes",
-                    "at work",
-                    "CPU",
-                    "other writes",
-                    "load before",
-                ],
-                best,
-            ),
+            best_turns(all),
         ],
         targets: targets::cold_syncs(all),
     }
+}
+
+fn best_turns(all: &[Cold<'_>]) -> Grid {
+    let header = [
+        "best turn of",
+        "links",
+        "mirrors",
+        "first write",
+        "last answer",
+        "writes",
+        "at work",
+        "CPU",
+        "other writes",
+        "load before",
+    ];
+    let rows = all.iter().flat_map(|cold| {
+        let both = [("bare loop", cold.bare), ("controller", cold.controller)];
+        both.into_iter().filter_map(|(who, run)| Some(run_row(cold, who, run?)))
+    });
+    Grid::new(1, header, rows)
 }
 
 fn run_row(cold: &Cold<'_>, who: &str, run: &Run) -> [String; 10] {
@@ -199,7 +200,7 @@ fn delays(all: &[Propagation<'_>]) -> Section {
 
 fn own_part(all: &[Propagation<'_>]) -> Section {
     let rows = all.iter().filter_map(|at| {
-        let writes = at.batch.kind?.in_sequence();
+        let writes = figures::in_sequence(at.batch.kind?);
         let [kind, rate, among] = batch(at);
         let both = |spread: Option<Spread>| {
             or_dash(spread, |spread| format!("{} / {}", bare_ms(spread.p50), bare_ms(spread.p99)))

@@ -50,16 +50,12 @@ pub(crate) async fn measure(
     let log = importer.end_of_log()?;
     let cpu = controller.cpu_ms()?;
     let (begun, start) = (Timestamp::now(), Instant::now());
-    let (made, gauges) = tokio::try_join!(
-        change(exporter, mirrors, per_second, lasts),
-        watch(controller, lasts),
-    )?;
+    let (made, gauges) = tokio::try_join!(change(exporter, mirrors, per_second, lasts), watch(controller, lasts),)?;
     let last: BTreeMap<usize, &Made> = made.iter().map(|made| (made.number, made)).collect();
     let all_made = Instant::now();
     let mirror = |number: usize| format!("{}-{}", origin(number), Link::name_of(number, 1));
-    let seen = |made: &Made| {
-        slices.first(&mirror(made.number), made.at, |seen| seen.address.as_ref() == Some(&made.address))
-    };
+    let seen =
+        |made: &Made| slices.first(&mirror(made.number), made.at, |seen| seen.address.as_ref() == Some(&made.address));
     while !last.values().all(|made| seen(made).is_some()) {
         ensure!(all_made.elapsed() < PATIENCE, "the last state of all mirrors is not reached");
         sleep(Duration::from_millis(20)).await;

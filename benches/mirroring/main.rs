@@ -83,12 +83,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(
-    plan: &Plan,
-    importer: &Importer,
-    exporter: &Exporter,
-    program: &Program,
-) -> anyhow::Result<Results> {
+async fn measure(plan: &Plan, importer: &Importer, exporter: &Exporter, program: &Program) -> anyhow::Result<Results> {
     let (begun, start, load_before) = (Timestamp::now(), Instant::now(), machine::load()?);
     machine::say(&format!("exporting {} Services", plan.origins()));
     exporter.export(plan).await?;

@@ -73,8 +73,7 @@ pub(crate) async fn measure(
     requests.try_collect::<Vec<Value>>().await?;
     let delay = |(name, port, at): &(String, u16, Timestamp)| {
         let with_port = |sight: &Sight| sight.first(name, *at, |seen| seen.port == Some(*port)).map(|seen| seen.at);
-        let (begun, answered) =
-            *carried.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), *port))?;
+        let (begun, answered) = *carried.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), *port))?;
         let ms = |time: Timestamp| time.duration_since(*at).as_secs_f64() * 1e3;
         Some(Delay {
             noticed_ms: ms(with_port(&origins)?),

@@ -107,7 +107,9 @@ impl Observer {
                 origin: origin(number),
                 mirror: format!("{}-{}", origin(number), Link::name_of(number, links)),
                 at: Timestamp::now(),
-                port: FIRST_PORT + u16::try_from(number)? + if kind == Kind::Port { u16::try_from(per_second)? * 100 } else { 0 },
+                port: FIRST_PORT
+                    + u16::try_from(number)?
+                    + if kind == Kind::Port { u16::try_from(per_second)? * 100 } else { 0 },
                 address: unique_address(per_second, number),
             };
             let (port, address) = (change.port, change.address.clone());

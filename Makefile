@@ -167,7 +167,7 @@ bench-full: ## The same in full, which takes most of an hour: what docs/performa
 .PHONY: report
 report: ## docs/performance.md and its plots, from RAW=dist/bench/<file>.json
 	@test -n "$(RAW)" || { echo "report: which raw data? make report RAW=dist/bench/<file>.json" >&2; exit 2; }
-	cargo bench --quiet --locked --bench report -- $(RAW) --page docs/performance.md
+	cargo bench --quiet --profile dev --locked --bench report -- $(RAW) --page docs/performance.md
 
 ##@ Generated files, which are committed; make test-unit fails when one is old
 .PHONY: crds

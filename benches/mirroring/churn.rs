@@ -7,16 +7,18 @@ use std::{
 };
 
 use anyhow::ensure;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use crate::{
     api,
     clusters::{Exporter, Importer, Link, NAMESPACE, Write, origin},
     controller::Controller,
     machine,
-    propagation::sight::Sight,
+    propagation::{all_done, sight::Sight},
     results::{Churn, Gauge},
 };
 
@@ -80,7 +82,7 @@ async fn change(exporter: &Exporter, mirrors: usize, per_second: f64, lasts: Dur
     let mut pace = interval(Duration::from_secs_f64(1.0 / per_second));
     // What was late is made up for: the rate is what was said.
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (mut made, mut requests) = (Vec::new(), FuturesUnordered::new());
+    let (mut made, mut requests) = (Vec::new(), JoinSet::new());
     let start = Instant::now();
     while start.elapsed() < lasts {
         pace.tick().await;
@@ -95,12 +97,10 @@ async fn change(exporter: &Exporter, mirrors: usize, per_second: f64, lasts: Dur
         let count = made.len();
         let address = format!("11.{}.{}.{}", 1 + (count >> 16) % 250, (count >> 8) & 255, count & 255);
         made.push(Made { number, at: Timestamp::now(), address: address.clone() });
-        requests.push(async move { exporter.set_address(number, &address).await });
-        while let Some(Some(done)) = requests.next().now_or_never() {
-            done?;
-        }
+        let exporter = exporter.clone();
+        requests.spawn(async move { exporter.set_address(number, &address).await });
     }
-    requests.try_collect::<()>().await?;
+    all_done(requests).await?;
     Ok(made)
 }
 

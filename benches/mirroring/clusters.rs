@@ -36,6 +36,7 @@ const POLICY: &str = "/apis/heliostat.dev/v1alpha1/namespaces/heliostat-system/m
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// The cluster whose Services are mirrored.
+#[derive(Clone)]
 pub(crate) struct Exporter {
     /// The administrator's client.
     pub(crate) client: Client,
@@ -181,7 +182,7 @@ impl Importer {
         api::delete_all(&self.client, LINKS.to_owned()).await?;
         for Link { name, sees } in links {
             let mut spec = self.like.clone();
-            spec["services"] = json!({"selector": {"matchLabels": sees}});
+            spec["services"]["selector"] = json!({"matchLabels": sees});
             let link = json!({
                 "apiVersion": "heliostat.dev/v1alpha1", "kind": "ClusterLink",
                 "metadata": {"name": name}, "spec": spec,

@@ -18,6 +18,8 @@ use crate::{
 
 /// For how long after it is ready the controller is watched.
 const WATCHED: Duration = Duration::from_secs(10);
+/// Without a request for so long, nothing more is to be said.
+const STILL: Duration = Duration::from_secs(3);
 /// Objects in one answer to a listing; the controller's watches ask for as many.
 const PORTION: usize = 500;
 /// Longest wait for it to be in sync.
@@ -31,6 +33,10 @@ pub(crate) async fn measure(
     mirrors: usize,
 ) -> anyhow::Result<(Restart, Controller)> {
     machine::say(&format!("restarting with {mirrors} mirrors in place"));
+    // The loop has made them, and says nothing in statuses.
+    let controller = program.start().await?;
+    importer.quiet(STILL).await?;
+    controller.stop().await?;
     let bare_list_ms = list(importer, exporter).await?;
     let log = importer.end_of_log()?;
     let start = Instant::now();

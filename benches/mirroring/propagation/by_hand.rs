@@ -9,17 +9,18 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use futures::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{interval, sleep},
 };
 
-use super::{PATIENCE, sight::Sight};
+use super::{PATIENCE, all_done, sight::Sight};
 use crate::{
     api,
     clusters::{BY_HAND, Exporter, Importer, origin, ports},
@@ -58,19 +59,17 @@ pub(crate) async fn measure(
     });
 
     let mut pace = interval(Duration::from_secs(1) / per_second);
-    let mut requests = FuturesUnordered::new();
+    let mut requests = JoinSet::new();
     let mut made = Vec::new();
     for number in 0..many {
         pace.tick().await;
         let (name, port) = (origin(number % SERVICES), super::FIRST_PORT + u16::try_from(number)? + 1);
         made.push((name.clone(), port, Timestamp::now()));
-        let path = format!("{}/{name}", api::services(BY_HAND));
-        requests.push(api::patch(&exporter.client, path, json!({"spec": {"ports": ports(port)}})));
-        while let Some(Some(done)) = futures::FutureExt::now_or_never(requests.next()) {
-            done?;
-        }
+        let (client, path) = (exporter.client.clone(), format!("{}/{name}", api::services(BY_HAND)));
+        requests
+            .spawn(async move { api::patch(&client, path, json!({"spec": {"ports": ports(port)}})).await.map(drop) });
     }
-    requests.try_collect::<Vec<Value>>().await?;
+    all_done(requests).await?;
     let delay = |(name, port, at): &(String, u16, Timestamp)| {
         let with_port = |sight: &Sight| sight.first(name, *at, |seen| seen.port == Some(*port)).map(|seen| seen.at);
         let (begun, answered) = *carried.lock().unwrap_or_else(PoisonError::into_inner).get(&(name.clone(), *port))?;

@@ -14,9 +14,11 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use futures::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use tokio::time::{interval, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{interval, sleep},
+};
 
 use crate::{
     clusters::{Exporter, Importer, Link, NAMESPACE, Write, origin},
@@ -99,7 +101,7 @@ impl Observer {
     ) -> anyhow::Result<Vec<Delay>> {
         let log = importer.end_of_log()?;
         let mut pace = interval(Duration::from_secs(1) / per_second);
-        let mut requests = FuturesUnordered::new();
+        let mut requests = JoinSet::new();
         let mut made = Vec::new();
         for number in 0..many {
             pace.tick().await;
@@ -112,9 +114,9 @@ impl Observer {
                     + if kind == Kind::Port { u16::try_from(per_second)? * 100 } else { 0 },
                 address: unique_address(per_second, number),
             };
-            let (port, address) = (change.port, change.address.clone());
+            let (exporter, port, address) = (exporter.clone(), change.port, change.address.clone());
             made.push(change);
-            requests.push(async move {
+            requests.spawn(async move {
                 match kind {
                     Kind::Export => exporter.set_exported(number, true).await,
                     Kind::Unexport => exporter.set_exported(number, false).await,
@@ -122,12 +124,8 @@ impl Observer {
                     Kind::Endpoints => exporter.set_address(number, &address).await,
                 }
             });
-            // Those that are under way go on while the next one waits for its time.
-            while let Some(Some(done)) = futures::FutureExt::now_or_never(requests.next()) {
-                done?;
-            }
         }
-        requests.try_collect::<()>().await?;
+        all_done(requests).await?;
         let start = Instant::now();
         while !made.iter().all(|change| self.shown(kind, change).is_some()) {
             ensure!(start.elapsed() < PATIENCE, "a change of kind {} was not seen in time", kind.as_str());
@@ -151,7 +149,7 @@ impl Observer {
             Kind::Export => vec![service(&|seen| !seen.gone)?, slice(&|seen| seen.address.is_some() && !seen.gone)?],
             Kind::Port => vec![service(&|seen| seen.port == Some(*port))?, slice(&|seen| seen.port == Some(*port))?],
             Kind::Endpoints => vec![slice(&|seen| seen.address.as_ref() == Some(address))?],
-            Kind::Unexport => vec![service(&|seen| seen.gone)?],
+            Kind::Unexport => vec![service(&|seen| seen.gone)?, slice(&|seen| seen.gone)?],
         })
     }
 
@@ -179,6 +177,14 @@ impl Observer {
             shown_ms: last(&mut shown.iter().map(|seen| seen.at)),
         })
     }
+}
+
+/// Waits for requests that go on beside one another; the first that failed is an error.
+pub(crate) async fn all_done(mut requests: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(done) = requests.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 /// An address that no other change sets.

@@ -37,6 +37,7 @@ mod relay;
 mod repair;
 mod replicas;
 mod restart;
+mod restored;
 mod rig;
 mod support;
 mod twins;

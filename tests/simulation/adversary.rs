@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// The writes that a run makes; each of them meets every fault.
-pub(crate) const KINDS: [(Verb, &str); 8] = [
+pub(crate) const KINDS: [(Verb, &str); 9] = [
     (Verb::Create, "services"),
     (Verb::Create, "endpointslices"),
     (Verb::Patch, "services"),
+    (Verb::Patch, "services/status"),
     (Verb::Patch, "endpointslices"),
     (Verb::Patch, "clusterlinks/status"),
     (Verb::Patch, "mirrorpolicies/status"),

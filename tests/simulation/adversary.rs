@@ -210,6 +210,12 @@ impl Stage {
             }
             sleep(millis(&mut chance, 10_000)).await;
         }
+        if weather == Weather::SlowLinks {
+            // They stay slow, as far as a heartbeat still passes there and back in its 5 s: a link that is slower for good
+            // is lost, as it should be, and what is waited for with it would never come.
+            let bearable = millis(&mut chance, 2000);
+            LINKS.iter().flat_map(|link| self.wires_to(link)).for_each(|wire| wire.latency(bearable));
+        }
     }
 
     /// Kills a controller with one of its next writes, or in between, and starts another one.

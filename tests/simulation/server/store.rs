@@ -224,6 +224,8 @@ impl State {
         self.version = backup.version;
         self.kinds = backup.kinds.clone();
         self.compact();
+        // Owners may have been gone already while what they owned was not.
+        self.untidy = true;
     }
 }
 

@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// The writes that a run makes; each of them meets every fault.
-pub(crate) const KINDS: [(Verb, &str); 8] = [
+pub(crate) const KINDS: [(Verb, &str); 9] = [
     (Verb::Create, "services"),
     (Verb::Create, "endpointslices"),
     (Verb::Patch, "services"),
+    (Verb::Patch, "services/status"),
     (Verb::Patch, "endpointslices"),
     (Verb::Patch, "clusterlinks/status"),
     (Verb::Patch, "mirrorpolicies/status"),
@@ -208,6 +209,12 @@ impl Stage {
                 }
             }
             sleep(millis(&mut chance, 10_000)).await;
+        }
+        if weather == Weather::SlowLinks {
+            // They stay slow, as far as a heartbeat still passes there and back in its 5 s: a link that is slower for good
+            // is lost, as it should be, and what is waited for with it would never come.
+            let bearable = millis(&mut chance, 2000);
+            LINKS.iter().flat_map(|link| self.wires_to(link)).for_each(|wire| wire.latency(bearable));
         }
     }
 

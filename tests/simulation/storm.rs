@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use crate::{
     adversary::{KINDS, STROKES, Stage, Weather, strike},
     calm,
+    server::Wrong,
     world::{
         Chance, World,
         oracle::{counts, decoys, differences, picture, twice, written},
@@ -41,13 +42,22 @@ fn weathers(seed: u64, chance: &mut Chance) -> Vec<Weather> {
     all
 }
 
+/// The fault that single writes meet.
+fn stroke(seed: u64) -> (&'static str, Wrong) {
+    STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()]
+}
+
+/// A seed in words.
+fn described(seed: u64) -> String {
+    format!("seed {seed}: {:?}, {}", weathers(seed, &mut Chance::new(seed)), stroke(seed).0)
+}
+
 /// Plays a seed; gives what has struck what, and everything that was asked of the servers.
 fn play(seed: u64) -> (Struck, Vec<String>) {
     simulate(seed, async || {
         let mut chance = Chance::new(seed);
         let weathers = weathers(seed, &mut chance);
-        let stroke = STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()];
-        println!("seed {seed}: {weathers:?}, {}", stroke.0);
+        let stroke = stroke(seed);
         let world = calm::world();
         let foreign = decoys(&world.importer);
         let stage = Stage::new(world, if weathers.contains(&Weather::TwoLeaders) { 2 } else { 1 });
@@ -68,7 +78,7 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         for controller in controllers {
             controller.stop().await;
         }
-        (stage.world.importer.struck(), stage.world.trace.lines())
+        (stage.world.importer.struck(), stage.world.trace.take())
     })
 }
 
@@ -84,7 +94,7 @@ async fn act(world: &World, script: Vec<(u64, &'static str, scene::Change, u64)>
 
 /// The end is as from scratch, nothing was done twice, and two hours bring nothing new.
 async fn judge(world: &World, counts_are_certain: bool) {
-    let since = world.trace.lines().len();
+    let since = world.trace.len();
     let fresh = world.with_another_importer();
     scene::furnish_importer(&fresh.importer);
     let other = fresh.start("fresh", false);
@@ -115,7 +125,7 @@ fn counts_are_certain(weathers: &[Weather]) -> bool {
 /// Waits until every mirror of the beginning is there, whatever the weather.
 async fn until_all_is_there(world: &World) {
     let end = tokio::time::Instant::now() + Duration::from_secs(3600);
-    while world.importer.all("endpointslices").len() < calm::MIRRORS {
+    while world.importer.count("endpointslices") < calm::MIRRORS {
         assert!(tokio::time::Instant::now() < end, "the mirrors are not made within an hour");
         sleep(Duration::from_millis(500)).await;
     }
@@ -158,7 +168,7 @@ fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, u64
                             more.into_iter().for_each(|(cell, times)| *struck.entry(cell).or_default() += times);
                         }
                         Err(_) => {
-                            println!("seed {seed} failed; again: HELIOSTAT_SEED={seed} cargo test --test simulation storm_ -- --nocapture");
+                            println!("failed: {}; again: HELIOSTAT_SEED={seed} {AGAIN}", described(seed));
                             failed.lock().unwrap().push(seed);
                         }
                     }
@@ -189,12 +199,17 @@ fn coverage(struck: &Struck) -> Vec<String> {
     empty
 }
 
-/// Enough for every fault to meet every kind of write, and about a minute.
-const SEEDS: u64 = 34;
+/// Enough for every fault to meet every kind of write.
+const COVERING: u64 = 34;
+/// A few, unoptimised, so that `cargo test` alone is not for nothing; `make test-simulation` plays thousands.
+const SEEDS: u64 = 6;
+/// Plays a seed again, exactly as it was.
+const AGAIN: &str = "cargo test --profile simulation --test simulation storm_ -- --nocapture";
 
 #[test]
 fn storm_whatever_happens_the_end_is_as_planned() {
     if let Some(seed) = from_environment("HELIOSTAT_SEED") {
+        println!("{}", described(seed));
         play(seed);
         return;
     }
@@ -204,9 +219,9 @@ fn storm_whatever_happens_the_end_is_as_planned() {
     let most = from_environment("HELIOSTAT_SEEDS").unwrap_or(if until.is_some() { u64::MAX - first } else { SEEDS });
     let (struck, played, failed) = play_all(first..first + most, until);
     let empty = coverage(&struck);
-    println!("{played} seeds from {first}");
-    assert_eq!(failed, Vec::<u64>::new(), "the seeds that failed");
-    if played >= SEEDS {
+    println!("{played} seeds from {first}; HELIOSTAT_SEEDS says how many");
+    assert_eq!(failed, Vec::<u64>::new(), "the seeds that failed; each again: HELIOSTAT_SEED=… {AGAIN}");
+    if played >= COVERING {
         assert_eq!(empty, Vec::<String>::new(), "no write has met these faults");
     }
 }

@@ -1,5 +1,7 @@
 //! Answers: objects, and refusals in the words of a real API server.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::resources::Resource;
@@ -8,11 +10,12 @@ use super::resources::Resource;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) code: u16,
-    pub(crate) body: Value,
+    /// Shared with the store, where it is an object.
+    pub(crate) body: Arc<Value>,
 }
 
-pub(crate) fn ok(code: u16, body: Value) -> Answer {
-    Answer { code, body }
+pub(crate) fn ok(code: u16, body: impl Into<Arc<Value>>) -> Answer {
+    Answer { code, body: body.into() }
 }
 
 /// A refusal.
@@ -24,7 +27,7 @@ pub(crate) fn refusal(code: u16, reason: &str, message: &str, details: Value) ->
     if !details.is_null() {
         body["details"] = details;
     }
-    Answer { code, body }
+    ok(code, body)
 }
 
 fn details(name: &str, group: &str, kind: &str) -> Value {
@@ -122,7 +125,7 @@ pub(crate) fn expired() -> Answer {
 }
 
 /// A watch from a version that is not kept any more, as an event.
-pub(crate) fn too_old(asked: u64, oldest: u64) -> Value {
+pub(crate) fn too_old(asked: u64, oldest: u64) -> Arc<Value> {
     let message = format!("too old resource version: {asked} ({oldest})");
     refusal(410, "Expired", &message, Value::Null).body
 }

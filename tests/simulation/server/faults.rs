@@ -157,6 +157,12 @@ impl Server {
         all.map(|(key, object)| (key.clone(), Value::clone(object))).collect()
     }
 
+    /// How many objects of a kind there are.
+    pub(crate) fn count(&self, plural: &str) -> usize {
+        let state = self.state();
+        Resource::named(plural).and_then(|resource| state.of(resource)).map_or(0, |all| all.len())
+    }
+
     /// An administrator makes an object.
     pub(crate) fn make(&self, plural: &str, object: &Value) {
         let path = collection(plural, object["metadata"]["namespace"].as_str().unwrap_or_default());

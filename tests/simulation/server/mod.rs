@@ -63,8 +63,19 @@ impl Trace {
         self.0.lock().unwrap().push(line);
     }
 
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// What can be made of the lines from that one on.
+    pub(crate) fn read<T>(&self, since: usize, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        self.0.lock().unwrap()[since..].iter().filter_map(|line| read(line)).collect()
+    }
+
+    /// All of it.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
@@ -156,11 +167,14 @@ impl Server {
         let mut state = self.state();
         let outcome = answer(&mut state, who, asked);
         let code = if let Outcome::Answer(answer) = &outcome { answer.code } else { 200 };
-        if state.untidy {
+        if state.untidy && !state.tidying {
+            state.tidying = true;
             let server = self.clone();
             tokio::spawn(async move {
                 sleep(TIDYING).await;
-                server.state().tidy();
+                let mut state = server.state();
+                state.tidying = false;
+                state.tidy();
             });
         }
         drop(state);
@@ -257,7 +271,7 @@ fn forbidden(asked: &Asked, user: &str) -> Answer {
 }
 
 fn reply(answer: &Answer) -> Reply {
-    let text = match &answer.body {
+    let text = match &*answer.body {
         Value::String(text) => text.clone(),
         body => body.to_string(),
     };

@@ -45,7 +45,7 @@ impl State {
 
     pub(crate) fn get(&self, resource: &Resource, key: &ObjectKey) -> Answer {
         match self.find(resource, key) {
-            Some(object) => ok(200, Value::clone(object)),
+            Some(object) => ok(200, Arc::clone(object)),
             None => not_found(resource, &key.1),
         }
     }
@@ -65,11 +65,12 @@ impl State {
                 None => return bad_request("invalid continue token: continue key is not valid"),
             },
         };
-        let all: Objects = if version == self.version {
-            self.of(resource).cloned().unwrap_or_default()
+        let nothing = Objects::new();
+        let all: &Objects = if version == self.version {
+            self.of(resource).unwrap_or(&nothing)
         } else {
             match self.pages.get(&(resource.plural, version)) {
-                Some(objects) => objects.clone(),
+                Some(objects) => objects,
                 None => return expired(),
             }
         };
@@ -89,7 +90,8 @@ impl State {
             }
         }
         let items: Vec<Value> = page.iter().map(|(_, object)| item(resource, object)).collect();
-        if left > 0 {
+        if left > 0 && !self.pages.contains_key(&(resource.plural, version)) {
+            let all = all.clone();
             self.pages.insert((resource.plural, version), all);
         }
         let kind = format!("{}List", resource.kind);

@@ -72,6 +72,8 @@ pub(crate) struct State {
     started: Instant,
     /// Something may have lost its owner or its namespace.
     pub(crate) untidy: bool,
+    /// That will be looked at.
+    pub(crate) tidying: bool,
 }
 
 impl State {
@@ -90,6 +92,7 @@ impl State {
             name: name.to_owned(),
             started: Instant::now(),
             untidy: false,
+            tidying: false,
         };
         state.furnish();
         state.oldest = state.version;
@@ -221,6 +224,8 @@ impl State {
         self.version = backup.version;
         self.kinds = backup.kinds.clone();
         self.compact();
+        // Owners may have been gone already while what they owned was not.
+        self.untidy = true;
     }
 }
 
@@ -251,5 +256,5 @@ impl Watching {
 }
 
 pub(crate) fn line(kind: &str, object: &Value) -> Bytes {
-    Bytes::from(format!("{}\n", json!({"type": kind, "object": object})))
+    Bytes::from(format!("{{\"object\":{object},\"type\":\"{kind}\"}}\n"))
 }

@@ -54,7 +54,7 @@ impl State {
             object["metadata"]["generation"] = json!(1);
         }
         self.untidy |= object["metadata"]["ownerReferences"].is_array();
-        ok(201, Value::clone(&self.commit(resource, key, Some(object))))
+        ok(201, self.commit(resource, key, Some(object)))
     }
 
     pub(crate) fn patch(
@@ -116,7 +116,7 @@ impl State {
             self.forget(resource, key.clone());
             return ok(200, new);
         }
-        ok(200, Value::clone(&self.commit(resource, key.clone(), Some(new))))
+        ok(200, self.commit(resource, key.clone(), Some(new)))
     }
 
     pub(crate) fn delete(&mut self, resource: &'static Resource, key: &ObjectKey, asked: &Asked) -> Answer {
@@ -131,7 +131,7 @@ impl State {
         let gone = self.remove(resource, key);
         let whole = matches!(resource.plural, "services" | "namespaces" | "nodes") || has_finalizers(&gone);
         if whole {
-            return ok(200, Value::clone(&gone));
+            return ok(200, gone);
         }
         let mut details = json!({"name": key.1, "kind": resource.plural, "uid": gone["metadata"]["uid"]});
         if !resource.group.is_empty() {

@@ -7,9 +7,11 @@ pub(crate) mod oracle;
 pub(crate) mod scene;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
+    panic,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -67,11 +69,31 @@ impl Chance {
     }
 }
 
+thread_local! {
+    /// Panics of this thread, in whatever task: nobody waits for most of them, so that theirs would go unnoticed.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |what| {
+            PANICS.set(PANICS.get() + 1);
+            told(what);
+        }));
+    });
+    PANICS.set(0);
+}
+
 /// Runs something in a runtime of its own, in paused time, with the controller's own chance seeded.
 pub(crate) fn simulate<T>(seed: u64, what: impl AsyncFnOnce() -> T) -> T {
     fastrand::seed(seed);
+    count_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(what())
+    let outcome = runtime.block_on(what());
+    assert_eq!(PANICS.get(), 0, "tasks that panicked");
+    outcome
 }
 
 /// All clusters.

@@ -106,8 +106,7 @@ pub(crate) struct Wrote {
 /// Everything that controllers wrote into the importer since a line of the trace, but for Leases
 /// and Events.
 pub(crate) fn written(world: &World, since: usize) -> Vec<Wrote> {
-    let lines = world.trace.lines();
-    lines[since..].iter().filter_map(|line| wrote(line)).collect()
+    world.trace.read(since, wrote)
 }
 
 fn wrote(line: &str) -> Option<Wrote> {

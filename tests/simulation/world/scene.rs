@@ -172,6 +172,8 @@ pub(crate) enum Change {
     Moved,
     /// Reached by its load balancer no more, but directly.
     Direct,
+    /// Nothing carries it any more: no load balancer, no pods.
+    Stranded,
     /// A new origin.
     New,
     /// Somebody edits the mirror.
@@ -179,12 +181,13 @@ pub(crate) enum Change {
 }
 
 /// For each origin of a link what happens to it.
-pub(crate) const CHANGES: [(Change, u64); 8] = [
+pub(crate) const CHANGES: [(Change, u64); 9] = [
     (Change::Port, 0),
     (Change::Moved, 1),
     (Change::Gone, 2),
     (Change::Unready, 3),
     (Change::Direct, 4),
+    (Change::Stranded, 5),
     (Change::Unexported, 6),
     (Change::Edited, 7),
     (Change::New, ORIGINS),
@@ -219,6 +222,15 @@ pub(crate) fn change(world: &World, link: &'static str, change: Change, origin: 
         Change::Moved => balance(exporter, origin, "203.0.113.99"),
         Change::Direct => {
             exporter.change("services", namespace, &name, &json!({"spec": {"type": "ClusterIP"}}));
+            exporter.change(
+                "services",
+                namespace,
+                &format!("{name}/status"),
+                &json!({"status": {"loadBalancer": {"ingress": null}}}),
+            );
+        }
+        Change::Stranded => {
+            exporter.drop("endpointslices", namespace, &pods);
             exporter.change(
                 "services",
                 namespace,

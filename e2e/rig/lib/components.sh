@@ -158,7 +158,8 @@ signal_component() {
 # stop_component COMPONENT: as an init system would, with SIGKILL after 10 seconds.
 stop_component() {
   signal_component "$1" TERM
-  signal_component "$1" CONT
+  # For one that is paused; any other may have ended by now.
+  signal_component "$1" CONT 2>/dev/null || true
   until_true 10 component_is_gone "$1" || kill_component "$1"
 }
 

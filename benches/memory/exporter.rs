@@ -26,7 +26,10 @@ pub(crate) struct Exporter {
 
 /// A uid as Kubernetes makes them.
 pub(crate) fn uid(kind: u16, number: usize, index: usize) -> String {
-    format!("{:08x}-{kind:04x}-4a6b-9c3d-{number:04x}{index:08x}", 0x9e37_79b9_usize.wrapping_mul(index + 1) & 0xffff_ffff)
+    format!(
+        "{:08x}-{kind:04x}-4a6b-9c3d-{number:04x}{index:08x}",
+        0x9e37_79b9_usize.wrapping_mul(index + 1) & 0xffff_ffff
+    )
 }
 
 impl Exporter {

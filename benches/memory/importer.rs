@@ -8,7 +8,7 @@ use heliostat::{
     core::{
         engine::{Engine, Settings},
         io::{Change, Input, Local, Output, RemoteEvent, Write, WriteOp, Written},
-        model::{Key, LocalNamespace, LocalService, LocalSlice},
+        model::{Key, LocalNamespace, LocalService, LocalSlice, Map},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -76,7 +76,7 @@ impl Importer {
     pub(crate) fn start(&mut self, stored: Stored, meter: &mut Meter) {
         let links = self.links.iter().map(|name| (name.clone(), Box::new(serde_json::from_value(link(name)).unwrap())));
         let policies = [(Key::new("heliostat-system", "all"), Box::new(serde_json::from_value(policy()).unwrap()))];
-        let open = LocalNamespace { labels: [].into_iter().collect(), terminating: false };
+        let open = LocalNamespace { labels: Map::new(), terminating: false };
         let namespaces = (0..NAMESPACES).map(|index| (format!("team-{index}"), open.clone()));
         let range = vec!["10.96.0.0/16".parse().unwrap()];
         for (what, local) in [
@@ -110,7 +110,13 @@ impl Importer {
         self.give_remote("7 a link listed", exporter, listed, meter);
     }
 
-    pub(crate) fn give_remote(&mut self, what: &'static str, exporter: &Exporter, event: RemoteEvent, meter: &mut Meter) {
+    pub(crate) fn give_remote(
+        &mut self,
+        what: &'static str,
+        exporter: &Exporter,
+        event: RemoteEvent,
+        meter: &mut Meter,
+    ) {
         let input = Input::Remote { link: exporter.name.clone(), session: 1, received: self.now, event };
         self.give(what, input, meter);
     }

@@ -84,11 +84,18 @@ impl Meter {
         if self.counts {
             let stats = dhat::HeapStats::get();
             let (bytes, blocks) = held();
-            println!("all that is held: {bytes} bytes in {blocks} blocks, {:.1} and {:.2} a mirror", each(bytes), each(blocks));
+            println!(
+                "all that is held: {bytes} bytes in {blocks} blocks, {:.1} and {:.2} a mirror",
+                each(bytes),
+                each(blocks)
+            );
             println!("at most: {} bytes, {:.1} a mirror", stats.max_bytes, stats.max_bytes as f64 / mirrors as f64);
         } else {
             let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-            status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS")).for_each(|l| println!("{l}"));
+            status
+                .lines()
+                .filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"))
+                .for_each(|l| println!("{l}"));
         }
         println!();
     }

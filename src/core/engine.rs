@@ -16,7 +16,7 @@ use super::{
     export::exporter::{ExportSettings, Exporter},
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     link::Loss,
-    model::{Key, LocalService, LocalSlice},
+    model::{Key, LocalService, LocalSlice, Text},
     propagation::Propagation,
     queue::FairQueue,
     reach::Reach,
@@ -31,6 +31,9 @@ use crate::api::{
     names::{LINK_LABEL, ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL, VIA_ANNOTATION},
     policy::PolicyFailure,
 };
+
+/// So few more objects are not worth the work of tightening.
+const TIGHTEN_FROM: usize = 4096;
 
 /// What the engine is told at start.
 #[derive(Clone, Debug)]
@@ -53,7 +56,7 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) world: World,
     pub(super) claims: Claims,
-    pub(super) over_limit: BTreeSet<(String, Key)>,
+    pub(super) over_limit: BTreeSet<(Text, Key)>,
     pub(super) now: Timestamp,
     pub(super) status: StatusBook,
     /// Gateway addresses, and which of them answer.
@@ -61,6 +64,10 @@ pub struct Engine {
     /// The exporter's side, where it is turned on.
     pub(super) exporter: Option<Exporter>,
     quota_due: BTreeSet<String>,
+    /// Every mirror is to be looked at.
+    all_due: bool,
+    /// What sessions are to do may be something else than before.
+    pub(super) tasks_due: bool,
     /// Links whose guard must look at news.
     pub(super) guards_due: BTreeSet<String>,
     queue: FairQueue,
@@ -76,6 +83,8 @@ pub struct Engine {
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
     propagation: Propagation,
+    /// With more objects the trees that hold them are made tight again.
+    tight_until: usize,
 }
 
 /// A write that has not been answered.
@@ -92,11 +101,7 @@ impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(mut settings: Settings) -> Self {
         let exporter = settings.export.take().map(Exporter::new);
-        let world = World {
-            namespace: settings.namespace.clone(),
-            cluster_cidrs: settings.cluster_cidrs.clone(),
-            ..World::default()
-        };
+        let world = World::new(&settings.namespace, &settings.cluster_cidrs);
         Self {
             settings,
             world,
@@ -107,6 +112,8 @@ impl Engine {
             reach: Reach::default(),
             exporter,
             quota_due: BTreeSet::new(),
+            all_due: false,
+            tasks_due: true,
             guards_due: BTreeSet::new(),
             queue: FairQueue::default(),
             flights: BTreeMap::new(),
@@ -120,6 +127,7 @@ impl Engine {
             losses: BTreeMap::new(),
             events: Vec::new(),
             propagation: Propagation::default(),
+            tight_until: TIGHTEN_FROM,
         }
     }
 
@@ -146,6 +154,10 @@ impl Engine {
             }
             Input::Tick => {}
         }
+        if std::mem::take(&mut self.all_due) {
+            self.touch_ours();
+        }
+        self.tighten();
         self.advance();
         let mut out = Vec::new();
         if self.ready() {
@@ -160,6 +172,17 @@ impl Engine {
         }
         out.extend(self.events.drain(..).map(Output::Event));
         out
+    }
+
+    /// Takes the empty room out of what has grown: each time by a quarter, so that it costs a few
+    /// steps for each object that came.
+    fn tighten(&mut self) {
+        let size = self.world.size() + self.claims.len();
+        if size > self.tight_until {
+            self.world.tighten();
+            self.claims.tighten();
+            self.tight_until = size + (size / 4).max(TIGHTEN_FROM);
+        }
     }
 
     /// The clock was set back: what waits to be tried again must not wait until it has caught up.
@@ -224,7 +247,7 @@ impl Engine {
     /// Puts a mirror in the queue, in the lane of the link that it belongs to.
     pub(super) fn touch(&mut self, target: Key) {
         let lane = match self.world.owner(&target) {
-            Owner::Ours(link) => link.to_owned(),
+            Owner::Ours(link) => link.into(),
             _ => self.claims.on(&target).next().map(|id| id.link.clone()).unwrap_or_default(),
         };
         self.retries.remove(&target);
@@ -244,12 +267,11 @@ impl Engine {
         {
             for (policy_key, policy) in &self.world.policies {
                 let Some(checked) = policy.accepted() else { continue };
-                let named = self.world.links_of(checked).any(|(name, _)| name == link_name);
-                if named
+                if checked.names(link_name, link)
                     && checked.matches(origin, &found.labels)
                     && self.world.permits(link_name, link, &policy_key.namespace, checked).is_ok()
                 {
-                    let id = ClaimId { link: link_name.to_owned(), origin: origin.clone(), policy: policy_key.clone() };
+                    let id = ClaimId { link: link_name.into(), origin: origin.clone(), policy: policy_key.clone() };
                     wanted.insert(id, select::admit(checked, link_name, origin, found, &self.world));
                 }
             }
@@ -280,17 +302,17 @@ impl Engine {
         let claimed: BTreeSet<Key> = self.claims.of_link(link).map(|(id, _)| id.origin.clone()).collect();
         known.union(&claimed).for_each(|origin| self.reconsider(link, origin));
         self.guard_concerned(link);
-        self.touch_ours();
+        self.all_due = true;
     }
 
     pub(super) fn reconsider_all(&mut self) {
         let links: BTreeSet<String> =
-            self.world.links.keys().cloned().chain(self.claims.iter().map(|(id, _)| id.link.clone())).collect();
+            self.world.links.keys().cloned().chain(self.claims.iter().map(|(id, _)| id.link.to_string())).collect();
         links.iter().for_each(|link| self.reconsider_link(link));
     }
 
-    /// Looks at every mirror that exists: a spec changed.
-    pub(super) fn touch_ours(&mut self) {
+    /// Looks at every mirror that exists: a spec changed, or several in one listing.
+    fn touch_ours(&mut self) {
         let ours: Vec<Key> =
             self.world.services.iter().filter(|(_, s)| s.ours.is_some()).map(|(key, _)| key.clone()).collect();
         ours.into_iter().for_each(|key| self.touch(key));
@@ -299,7 +321,7 @@ impl Engine {
     /// Looks at every mirror of a link: its readiness, addresses or clock changed.
     pub(super) fn touch_link(&mut self, link: &str) {
         let claimed: Vec<Key> = self.claims.of_link(link).filter_map(|(_, claim)| claim.target.clone()).collect();
-        let ours = self.world.services.keys().filter(|key| self.world.owner(key) == Owner::Ours(link)).cloned();
+        let ours = self.world.ours(link).cloned();
         let all: BTreeSet<Key> = claimed.into_iter().chain(ours).collect();
         all.into_iter().for_each(|key| self.touch(key));
         self.status.touch_link(link);
@@ -404,7 +426,7 @@ impl Engine {
             ranked.sort();
             let over: BTreeSet<Key> = ranked.into_iter().skip(limit).map(|(_, origin)| origin.clone()).collect();
             self.over_limit.retain(|(l, _)| *l != link_name);
-            self.over_limit.extend(over.iter().map(|origin| (link_name.clone(), origin.clone())));
+            self.over_limit.extend(over.iter().map(|origin| (Text::from(&link_name), origin.clone())));
             before.symmetric_difference(&over).for_each(|origin| self.touch_origin(&link_name, origin));
         }
     }
@@ -574,6 +596,9 @@ impl Engine {
     // ---- sessions and hostnames ----
 
     fn ask_sessions(&mut self, out: &mut Vec<Output>) {
+        if !(std::mem::take(&mut self.tasks_due) | self.node_users.changed()) {
+            return;
+        }
         let mut wanted: BTreeMap<String, SessionTask> = BTreeMap::new();
         for (name, link) in &self.world.links {
             let Ok(checked) = &link.checked else { continue };
@@ -640,7 +665,7 @@ impl Engine {
             return;
         };
         let note = format!("{origin} of link {} is mirrored as {key} by {via}", label(LINK_LABEL));
-        let about = About::Service(key.clone(), service.uid.clone());
+        let about = About::Service(key.clone(), service.uid.to_string());
         let policy = Key::new(label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL));
         let reason = Reason::Programmed;
         self.tell_policy(&policy, false, reason, note.clone());

@@ -140,7 +140,7 @@ fn tell(checks: &mut Vec<Check>, published: &[&RemoteSlice]) {
     }
     for slice in published {
         let addresses: Vec<&str> =
-            slice.endpoints.iter().filter_map(|e| e.addresses.first()).map(String::as_str).collect();
+            slice.endpoints.iter().filter_map(|e| e.addresses.first()).map(|address| address.as_str()).collect();
         let port =
             |port: &crate::core::model::SlicePort| format!("{} {}/{}", port.name, port.port, port.protocol.as_str());
         let ports: Vec<String> = slice.ports.iter().map(port).collect();

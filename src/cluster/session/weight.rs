@@ -4,7 +4,7 @@
 use std::mem::size_of;
 
 use crate::core::model::{
-    Ingress, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteSlice, SlicePort, SliceRole,
+    Ingress, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteSlice, SlicePort, SliceRole, Text,
 };
 
 /// What a text, or an entry of a map, takes beside its bytes.
@@ -67,6 +67,6 @@ fn map(map: &Map) -> usize {
     map.iter().map(|(key, value)| 2 * OVERHEAD + key.len() + value.len()).sum()
 }
 
-fn optional(text: &Option<String>) -> usize {
-    text.as_ref().map_or(0, String::len)
+fn optional(text: &Option<Text>) -> usize {
+    text.as_ref().map_or(0, |text| text.len())
 }

@@ -155,8 +155,8 @@ impl Object {
         let body = Map::from_iter([("spec".to_owned(), spec)]);
         Self {
             id: ObjectId { kind, key },
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            labels: model::Map::new(),
+            annotations: model::Map::new(),
             only_these_labels: false,
             owner: None,
             body,
@@ -400,7 +400,7 @@ fn is_older(value: &Value, known: &Value) -> bool {
 /// uid and resourceVersion of an observed object.
 #[must_use]
 pub fn at(object: &Value) -> At {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().into();
     At { uid: text("uid"), resource_version: text("resourceVersion") }
 }
 
@@ -450,10 +450,7 @@ mod tests {
     fn route(backend: &str) -> Object {
         let spec =
             json!({"parentRefs": [{"name": "set"}], "rules": [{"backendRefs": [{"name": backend, "port": 80}]}]});
-        Object {
-            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            ..Object::with_spec(ROUTE, Key::new("shop", "books"), spec)
-        }
+        Object { labels: model::Map::from([("a", "b")]), ..Object::with_spec(ROUTE, Key::new("shop", "books"), spec) }
     }
 
     fn observed() -> Value {

@@ -32,8 +32,8 @@ impl Engine {
     /// The write that brings a status up to date, if it is not.
     fn status_op(&self, subject: &Subject) -> Option<WriteOp> {
         let at = |meta: &kube::api::ObjectMeta| At {
-            uid: meta.uid.clone().unwrap_or_default(),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            resource_version: meta.resource_version.as_deref().unwrap_or_default().into(),
         };
         match subject {
             Subject::Link(name) => {

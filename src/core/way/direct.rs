@@ -18,7 +18,7 @@ pub(super) fn offer(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
         }
         let endpoints = slice.endpoints.iter().filter_map(|e| endpoint(q, e, &mut out)).collect();
         sources.push(Source {
-            name: vec!["direct".to_owned(), q.key.namespace.clone(), name.to_owned()],
+            name: vec!["direct".to_owned(), q.key.namespace.to_string(), name.to_owned()],
             ports: ports(q, slice),
             endpoints,
             trigger_time: slice.trigger_time.clone(),

@@ -7,7 +7,8 @@ use crate::{
         wire::{is_dns_subdomain, is_uid},
     },
     core::model::{
-        Ingress, Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole,
+        Ingress, Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort,
+        SliceRole, Text,
     },
 };
 
@@ -29,13 +30,13 @@ pub(super) fn key(key: &Key) {
 
 fn map(map: &Map, value: usize) {
     assert!(map.len() <= 1001);
-    for (key, held) in map {
+    for (key, held) in map.iter() {
         text(key, 317);
         assert!(key.is_ascii() && held.len() <= value, "{key}: {held}");
     }
 }
 
-fn app_protocol(of: &Option<String>) {
+fn app_protocol(of: &Option<Text>) {
     of.iter().for_each(|app| text(app, 317));
 }
 

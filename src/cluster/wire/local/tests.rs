@@ -61,7 +61,7 @@ fn a_mirror_is_read_whole() {
             has_selector: false,
             families: vec![Family::V4],
             prefers_dual_stack: true,
-            ports: vec![port("http", 80, true), port("grpc", 9090, false)],
+            ports: vec![port("http", 80, true), port("grpc", 9090, false)].into(),
             foreign_fields: vec![],
             mirrored: Some(MirroredCondition {
                 reason: "NoRoute".into(),
@@ -162,7 +162,7 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
         name: name.into(),
         port,
         protocol: Protocol::Tcp,
-        app_protocol: app.map(str::to_owned),
+        app_protocol: app.map(Into::into),
     };
     assert_eq!(
         slice(&slice_object()),
@@ -175,7 +175,7 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
             other_owners: false,
             body: SliceBody {
                 family: Family::V4,
-                ports: vec![port("grpc", 30090, Some("grpc")), port("http", 30080, None)],
+                ports: vec![port("grpc", 30090, Some("grpc")), port("http", 30080, None)].into(),
                 endpoints: vec![
                     MirrorEndpoint {
                         address: "172.30.0.2".parse().unwrap(),
@@ -287,5 +287,5 @@ fn a_namespace_keeps_labels_and_uid() {
     let object = json!({"metadata": {"name": "kube-system", "uid": "k1", "labels": {"a": "b"}, "deletionTimestamp": "2026-01-02T03:04:05Z"}});
     let (name, read) = read::<ClusterNamespace>(&object).into_named().unwrap();
     assert_eq!((name.as_str(), read.uid.as_str(), read.namespace.terminating), ("kube-system", "k1", true));
-    assert_eq!(read.namespace.labels.get("a").map(String::as_str), Some("b"));
+    assert_eq!(read.namespace.labels.get("a").map(|label| label.as_str()), Some("b"));
 }

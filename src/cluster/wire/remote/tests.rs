@@ -22,7 +22,7 @@ fn with_ports(ports: Value) -> Origin {
 fn why(ports: Value) -> String {
     let origin = with_ports(ports);
     assert!(origin.ports.is_empty());
-    origin.malformed.unwrap()
+    origin.malformed.unwrap().into()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn m01_an_ordinary_service_is_read_whole() {
         name: name.into(),
         port: 80,
         protocol,
-        app_protocol: app.map(str::to_owned),
+        app_protocol: app.map(Into::into),
         node_port,
         pod_port: Some(pod_port),
     };
@@ -66,7 +66,8 @@ fn m01_an_ordinary_service_is_read_whole() {
             ports: vec![
                 port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c"), 8080),
                 port("dns", Protocol::Udp, None, None, 80)
-            ],
+            ]
+            .into(),
             has_selector: true,
             ingress: vec![Ingress::Ip("203.0.113.3".into()), Ingress::Hostname("lb.example".into())],
             local_traffic: true,
@@ -190,8 +191,8 @@ fn a10_a11_labels_and_annotations_are_legal_bounded_and_never_kubernetes_own() {
             "gateway.networking.k8s.io/x": "v", "heliostat.dev/origin": "v", "bad key": "v",
         },
     }})).into_model().unwrap().1;
-    assert_eq!(origin.labels.into_keys().collect::<Vec<_>>(), ["ok"]);
-    assert_eq!(origin.annotations.into_iter().collect::<Vec<_>>(), [("ok".to_owned(), "any\ntext".to_owned())]);
+    assert_eq!(origin.labels.keys().collect::<Vec<_>>(), ["ok"]);
+    assert_eq!(origin.annotations.into_iter().collect::<Vec<_>>(), [("ok".into(), "any\ntext".into())]);
 }
 
 fn slice(labels: Value, annotations: Value, rest: Value) -> Option<RemoteSlice> {
@@ -238,7 +239,7 @@ fn a_pod_slice_is_read_whole() {
         RemoteSlice {
             role: SliceRole::Pods { service: "books".into() },
             address_type: AddressType::Ip(Family::V6),
-            ports: vec![port("http"), port("metrics")],
+            ports: vec![port("http"), port("metrics")].into(),
             endpoints: vec![
                 first,
                 endpoint("2001:db8::2", Readiness::all(true)),
@@ -302,7 +303,7 @@ fn a09_slices_that_say_nothing_of_use_are_dropped_or_empty() {
     let endpoint = &odd.endpoints[0];
     assert_eq!(
         (endpoint.addresses.as_slice(), &endpoint.hostname, &endpoint.node),
-        (&["10.0.0.1".to_owned()][..], &None, &None)
+        (&["10.0.0.1".into()][..], &None, &None)
     );
 }
 

@@ -8,6 +8,7 @@
 //! One test, in a program of its own: what is counted is what the whole process does.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code, reason = "the benchmark uses the rest")]
 #[path = "../benches/memory/exporter.rs"]
 mod exporter;
 #[allow(dead_code, reason = "the benchmark uses the rest")]

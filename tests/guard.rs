@@ -360,7 +360,7 @@ fn l06_nothing_slips_through_while_this_cluster_is_not_known_yet() {
 #[test]
 fn l07_of_another_cluster_the_same_names_stay_and_the_rest_is_guarded() {
     let mut sim = with_mirrors(10);
-    let uids: BTreeMap<Key, String> = sim.services.iter().map(|(k, s)| (k.clone(), s.uid.to_string())).collect();
+    let uids: BTreeMap<Key, _> = sim.services.iter().map(|(k, s)| (k.clone(), s.uid.clone())).collect();
     events(&mut sim);
     let other = |left: usize| {
         let mut all = services(0..left);
@@ -471,7 +471,7 @@ fn l08_what_an_older_listing_shows_is_followed() {
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| !e.contains("not ready")));
     sim.pass(SignedDuration::from_hours(2));
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| e.contains("not ready")));
-    assert_eq!(sim.mirror("shop/s01-east").mirrored.as_ref().unwrap().reason, "Stale");
+    assert_eq!(sim.mirror("shop/s01-east").mirrored().unwrap().reason, "Stale");
     assert!(sim.endpoints("shop/s00-east").iter().all(|e| !e.contains("not ready")));
     list(&mut sim, 2, "60", "203.0.113.9");
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| !e.contains("not ready")), "and back with its origin");

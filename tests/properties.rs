@@ -226,9 +226,7 @@ impl Exporter {
 fn picture(sim: &Sim) -> (BTreeMap<Key, Option<MirrorState>>, BTreeMap<Key, SliceBody>) {
     let strip = |state: &MirrorState| {
         let mut state = state.clone();
-        if let Some(mirrored) = &mut state.mirrored {
-            mirrored.since = jiff::Timestamp::UNIX_EPOCH;
-        }
+        state.odd.edit(|odd| odd.mirrored.iter_mut().for_each(|m| m.since = jiff::Timestamp::UNIX_EPOCH));
         state
     };
     let services = sim.services.iter().map(|(k, s)| (k.clone(), s.ours.as_deref().map(strip))).collect();

@@ -37,9 +37,10 @@ impl Exporter {
         Self { name: format!("cluster-{number:03}"), uid: uid(1, number, 0), number, origins }
     }
 
+    /// A name that no other exporter has: names that are alike would be held once.
     fn key(&self, index: usize) -> Key {
         let namespace = format!("team-{}", index % NAMESPACES);
-        Key::new(namespace, format!("{}-{index:04}", WORDS[index % WORDS.len()]))
+        Key::new(namespace, format!("{}-{:02x}{index:04}", WORDS[index % WORDS.len()], self.number))
     }
 
     fn labels(&self, index: usize) -> Value {

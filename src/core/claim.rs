@@ -47,7 +47,7 @@ pub enum Outcome {
         /// The way; none: `NoRoute`, which is noted.
         via: Option<Via>,
         /// What is missing or odd.
-        notes: Vec<Refusal>,
+        notes: Box<[Refusal]>,
     },
     /// Nothing is written for it now (suspend, preview, identity), as the link or policy says.
     Held,

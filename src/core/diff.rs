@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     copy,
     io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
-    model::{Key, LocalService, LocalSlice, Map, MirrorState, SliceBody, Text},
+    model::{Key, LocalService, LocalSlice, Map, MirrorState, SliceBody, Text, Uid},
     select::Refusal,
 };
 use crate::api::{
@@ -90,7 +90,7 @@ pub fn next<'a>(
     condition_patch(key, observed, state, desired.unwell.as_ref(), now)
 }
 
-fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool {
+fn slice_right(there: &LocalSlice, service_uid: &Uid, body: &SliceBody) -> bool {
     // Destructured, so that what is new of a body cannot be forgotten here.
     let SliceBody { family, ports, endpoints, trigger_time: _, port_lease, linkerd } = body;
     let same = there.body.family == *family
@@ -98,7 +98,7 @@ fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool 
         && there.body.endpoints == *endpoints
         && there.body.port_lease == *port_lease
         && there.body.linkerd == *linkerd;
-    same && there.service_owners == [service_uid] && !there.other_owners && !there.alien_fields
+    same && there.service_owners == std::slice::from_ref(service_uid) && !there.other_owners && !there.alien_fields
 }
 
 /// Sets or clears `heliostat.dev/Mirrored`.
@@ -109,7 +109,7 @@ pub fn condition_patch(
     unwell: Option<&Refusal>,
     now: Timestamp,
 ) -> Option<WriteOp> {
-    let same = match (&state.mirrored, unwell) {
+    let same = match (state.mirrored(), unwell) {
         (None, None) => true,
         (Some(there), Some(wanted)) => there.reason == wanted.reason.as_str() && there.message == wanted.message,
         _ => false,
@@ -117,9 +117,9 @@ pub fn condition_patch(
     if same {
         return None;
     }
-    let mut list = state.other_conditions.clone();
+    let mut list = state.other_conditions().to_vec();
     if let Some(wanted) = unwell {
-        let since = state.mirrored.as_ref().map_or(now, |there| there.since);
+        let since = state.mirrored().map_or(now, |there| there.since);
         list.push(json!({
             "type": MIRRORED_CONDITION,
             "status": "False",
@@ -149,11 +149,11 @@ fn service_patch(state: &MirrorState, desired: &MirrorService) -> Option<Service
             &listed(state, COPIED_ANNOTATIONS_ANNOTATION),
             OUR_ANNOTATIONS,
         ),
-        owners: (state.link_owners != desired.owner.as_slice()).then(|| owners(state, desired.owner.as_ref())),
+        owners: (*state.link_owners != *desired.owner.as_slice()).then(|| owners(state, desired.owner.as_ref())),
         ports: (!ports_right || state.service_type != "ClusterIP").then(|| desired.ports.clone()),
         cluster_ip_type: state.service_type != "ClusterIP",
         prefer_dual_stack: !state.prefers_dual_stack,
-        remove_fields: state.foreign_fields.clone(),
+        remove_fields: state.foreign_fields().to_vec(),
     };
     (patch != ServicePatch::default()).then_some(patch)
 }
@@ -179,7 +179,7 @@ fn map_patch(there: &Map, wanted: &Map, copied: &BTreeSet<&str>, ours: &[&str]) 
 /// The whole ownerReferences list with or without the link.
 fn owners(state: &MirrorState, owner: Option<&(Text, Text)>) -> Vec<Value> {
     let link = owner.map(|(name, uid)| json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": "ClusterLink", "name": name, "uid": uid}));
-    state.other_owners.iter().cloned().chain(link).collect()
+    state.other_owners().iter().cloned().chain(link).collect()
 }
 
 /// Takes everything of ours off a Service that somebody took over: our slices first, then our

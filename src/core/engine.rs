@@ -545,7 +545,7 @@ impl Engine {
     /// Takes a Service over unless what is known is newer.
     pub(super) fn set_service(&mut self, key: &Key, service: LocalService) -> bool {
         let newer = |known: &LocalService| {
-            known.uid == service.uid && older(&service.resource_version, &known.resource_version)
+            known.uid == service.uid && service.resource_version.is_older_than(&known.resource_version)
         };
         match self.world.services.get(key) {
             Some(known) if newer(known) || *known == service => false,
@@ -558,8 +558,9 @@ impl Engine {
 
     /// Takes a slice over unless what is known is newer; gives the mirrors concerned.
     pub(super) fn set_slice(&mut self, key: &Key, slice: LocalSlice) -> BTreeSet<Key> {
-        let newer =
-            |known: &LocalSlice| known.uid == slice.uid && older(&slice.resource_version, &known.resource_version);
+        let newer = |known: &LocalSlice| {
+            known.uid == slice.uid && slice.resource_version.is_older_than(&known.resource_version)
+        };
         match self.world.slices.get(key) {
             Some(known) if newer(known) || *known == slice => BTreeSet::new(),
             _ => self.world.set_slice(key, Some(slice)),
@@ -720,10 +721,4 @@ impl WriteOp {
             Self::LinkStatus(..) | Self::PolicyStatus(..) | Self::BindingStatus(..) => None,
         }
     }
-}
-
-/// Whether a resourceVersion is older than another. Kubernetes promises since 1.35 that they are
-/// numbers that grow; where they are not, nothing is older.
-fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }

@@ -10,7 +10,7 @@ use super::{
     engine::Engine,
     io::Scope,
     link::Link,
-    model::{Key, Map, Origin, Text},
+    model::{Key, Map, Origin, Text, Uid},
     name,
     world::{Mirror, Owner},
 };
@@ -54,7 +54,7 @@ pub struct Guard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// uid of the mirror.
-    pub uid: Text,
+    pub uid: Uid,
     /// Its origin.
     pub origin: Key,
     /// uid of its origin.
@@ -86,8 +86,8 @@ impl Guard {
     }
 
     /// Whether that mirror is held, and not another one of its name.
-    pub fn holds(&self, mirror: &Key, uid: &str) -> Option<&Held> {
-        self.held.get(mirror).filter(|held| held.uid == uid)
+    pub fn holds(&self, mirror: &Key, uid: &Uid) -> Option<&Held> {
+        self.held.get(mirror).filter(|held| held.uid == *uid)
     }
 
     /// Since when mirrors are held.
@@ -113,12 +113,11 @@ impl Guard {
     /// The token that lets the held mirrors go: of exactly these, for a mirror that is made anew has
     /// another uid.
     pub fn token(&self, link_uid: &str) -> String {
-        let of = |(mirror, held)| -> [&str; 3] {
-            let (mirror, held): (&Key, &Held) = (mirror, held);
-            [&mirror.namespace, &mirror.name, &held.uid]
+        let of = |(mirror, held): (&Key, &Held)| {
+            [mirror.namespace.to_string(), mirror.name.to_string(), held.uid.to_string()]
         };
-        let fields: Vec<&str> = std::iter::once(link_uid).chain(self.held.iter().flat_map(of)).collect();
-        name::hash(&fields, TOKEN_DIGITS)
+        let fields: Vec<String> = std::iter::once(link_uid.to_owned()).chain(self.held.iter().flat_map(of)).collect();
+        name::hash(&fields.iter().map(String::as_str).collect::<Vec<_>>(), TOKEN_DIGITS)
     }
 
     /// A watch has come to that resourceVersion.

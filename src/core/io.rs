@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::model::{
     Key, List, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
-    SlicePort, Text,
+    SlicePort, Text, Uid, Version,
 };
 use super::{
     envoy::{EnvoyConfig, EnvoyState},
@@ -358,9 +358,9 @@ pub enum WriteOp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     /// uid.
-    pub uid: Text,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: Text,
+    pub resource_version: Version,
 }
 
 /// A mirror to make.
@@ -401,7 +401,7 @@ pub struct ServicePatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorSlice {
     /// The mirror, in the slice's namespace: (name, uid).
-    pub service: (Text, Text),
+    pub service: (Text, Uid),
     /// What it says.
     pub body: SliceBody,
 }

@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::value::Pooled;
-pub use super::value::{List, Map, Text};
+pub use super::value::{Address, List, Map, Seldom, Text, Uid, Version};
 use crate::intern::Pool;
 
 /// `<namespace>/<name>` of a namespaced object.
@@ -215,8 +215,8 @@ impl Readiness {
 /// An endpoint of a remote slice; addresses are unchecked text from the remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteEndpoint {
-    /// Its addresses; Kubernetes uses the first only.
-    pub addresses: Vec<Text>,
+    /// The first of its addresses: Kubernetes uses no other.
+    pub address: Option<Address>,
     /// Its conditions.
     pub readiness: Readiness,
     /// Its hostname, for headless Services.
@@ -295,9 +295,9 @@ pub struct RemoteNode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalService {
     /// uid.
-    pub uid: Text,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: Text,
+    pub resource_version: Version,
     /// Being deleted.
     pub terminating: bool,
     /// What matters of a Service that carries our managed-by label or our link-uid annotation.
@@ -312,9 +312,7 @@ pub struct MirrorState {
     /// All annotations.
     pub annotations: Map,
     /// ownerReferences to a ClusterLink: (name, uid).
-    pub link_owners: Vec<(Text, Text)>,
-    /// Other ownerReferences, as they are, so that a patch of the list keeps them.
-    pub other_owners: Vec<serde_json::Value>,
+    pub link_owners: List<(Text, Text)>,
     /// `type`.
     pub service_type: Text,
     /// `clusterIP: None`.
@@ -322,17 +320,48 @@ pub struct MirrorState {
     /// Has a selector: somebody took it over.
     pub has_selector: bool,
     /// `ipFamilies`.
-    pub families: Vec<Family>,
+    pub families: List<Family>,
     /// `ipFamilyPolicy` is PreferDualStack.
     pub prefers_dual_stack: bool,
     /// Ports, with what somebody may have edited.
     pub ports: List<LocalPort>,
+    /// What most mirrors have nothing of.
+    pub odd: Seldom<Oddities>,
+}
+
+/// What of a mirror is as others have made it, and its condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// ownerReferences to anything but a ClusterLink, as they are, so that a patch of the list keeps them.
+    pub other_owners: Vec<serde_json::Value>,
     /// Fields we never set and somebody did (externalIPs, externalName, loadBalancer*, …), by name.
     pub foreign_fields: Vec<Text>,
     /// `status.conditions` entry `heliostat.dev/Mirrored`.
     pub mirrored: Option<MirroredCondition>,
     /// Other entries of `status.conditions`, as they are.
     pub other_conditions: Vec<serde_json::Value>,
+}
+
+impl MirrorState {
+    /// See [`Oddities`].
+    pub fn other_owners(&self) -> &[serde_json::Value] {
+        self.odd.get().map_or(&[], |odd| &odd.other_owners)
+    }
+
+    /// See [`Oddities`].
+    pub fn foreign_fields(&self) -> &[Text] {
+        self.odd.get().map_or(&[], |odd| &odd.foreign_fields)
+    }
+
+    /// See [`Oddities`].
+    pub fn mirrored(&self) -> Option<&MirroredCondition> {
+        self.odd.get()?.mirrored.as_ref()
+    }
+
+    /// See [`Oddities`].
+    pub fn other_conditions(&self) -> &[serde_json::Value] {
+        self.odd.get().map_or(&[], |odd| &odd.other_conditions)
+    }
 }
 
 /// A port of a local Service that carries our markers.
@@ -361,15 +390,15 @@ pub struct MirroredCondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSlice {
     /// uid.
-    pub uid: Text,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: Text,
+    pub resource_version: Version,
     /// Being deleted.
     pub terminating: bool,
     /// Label `kubernetes.io/service-name`.
     pub service: Option<Text>,
     /// uids of the Services that own it.
-    pub service_owners: Vec<Text>,
+    pub service_owners: Vec<Uid>,
     /// Other ownerReferences exist.
     pub other_owners: bool,
     /// What it says.
@@ -448,6 +477,13 @@ impl Pooled for OriginPort {
 impl Pooled for SlicePort {
     fn pool() -> &'static Pool<Arc<[Self]>> {
         static LISTS: LazyLock<Pool<Arc<[SlicePort]>>> = LazyLock::new(Pool::default);
+        &LISTS
+    }
+}
+
+impl Pooled for Family {
+    fn pool() -> &'static Pool<Arc<[Self]>> {
+        static LISTS: LazyLock<Pool<Arc<[Family]>>> = LazyLock::new(Pool::default);
         &LISTS
     }
 }

@@ -182,8 +182,7 @@ impl<'a> View<'a> {
             return Holder::Held;
         }
         let loss = link.loss(self.now);
-        let uid = world.services.get(key).map_or("", |service| service.uid.as_str());
-        if let Some(held) = link.guard.holds(key, uid)
+        if let Some(held) = world.services.get(key).and_then(|service| link.guard.holds(key, &service.uid))
             && loss != Loss::Act(LossAction::Delete)
             && self.could_claim(link_name, link, &held.origin, key)
         {
@@ -347,7 +346,7 @@ impl<'a> View<'a> {
         let mut outcomes = self.losers(key, Some(winner));
         outcomes.push(match route.awaits {
             true => (winner.clone(), Outcome::Awaited),
-            false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
+            false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes: notes.into() }),
         });
         let decision = Decision {
             write: None,
@@ -420,7 +419,7 @@ fn gateways(link: &str, route: &Route) -> BTreeMap<Target, Option<u16>> {
     for body in route.slices.values() {
         let lowest = body.ports.iter().filter(|p| p.protocol == Protocol::Tcp).map(|p| p.port).min();
         for endpoint in &body.endpoints {
-            let target = Target { link: link.to_owned(), binding: binding.clone(), address: endpoint.address };
+            let target = Target { link: link.to_owned(), binding: binding.to_string(), address: endpoint.address };
             let port: &mut Option<u16> = found.entry(target).or_default();
             *port = port.iter().copied().chain(lowest).min();
         }

@@ -158,7 +158,7 @@ pub fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
 
 pub fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
     let endpoint = |address: &&str| RemoteEndpoint {
-        addresses: vec![(*address).into()],
+        address: Some((*address).into()),
         readiness: Readiness::all(true),
         hostname: None,
         node: None,
@@ -413,7 +413,8 @@ impl Cluster {
         }
         let there = op_id(op).and_then(|id| self.objects.get(id).cloned());
         let current = |at: &heliostat::core::io::At, there: &Value| {
-            there["metadata"]["uid"] == *at.uid && there["metadata"]["resourceVersion"] == *at.resource_version
+            there["metadata"]["uid"] == json!(at.uid)
+                && there["metadata"]["resourceVersion"] == json!(at.resource_version)
         };
         let (id, news) = match (op, there) {
             (WriteOp::CreateObject(id, ..), Some(_)) => {

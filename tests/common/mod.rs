@@ -19,7 +19,7 @@ use heliostat::{
         model::{
             AddressType, Family, Key, List, LocalNamespace, LocalPort, LocalService, LocalSlice, Map, MirrorState,
             MirroredCondition, Origin, OriginPort, OriginType, Protocol, Published, Readiness, RemoteEndpoint,
-            RemoteNode, RemoteSlice, SlicePort, SliceRole, Text,
+            RemoteNode, RemoteSlice, Seldom, SlicePort, SliceRole, Text, Uid, Version,
         },
     },
 };
@@ -113,7 +113,7 @@ pub fn slice_port(name: &str, number: u16) -> SlicePort {
 /// The pods of a Service.
 pub fn pods(service: &str, addresses: &[&str], ready: bool) -> RemoteSlice {
     let endpoint = |a: &&str| RemoteEndpoint {
-        addresses: vec![(*a).into()],
+        address: Some((*a).into()),
         readiness: Readiness::all(ready),
         hostname: None,
         node: Some("n1".into()),
@@ -501,12 +501,13 @@ impl Sim {
             WriteOp::PatchServiceConditions(key, at, list) => {
                 self.on_service(key, &at.uid, &at.resource_version, version, |state| {
                     let ours = |v: &&Value| v["type"] == "heliostat.dev/Mirrored";
-                    state.mirrored = list.iter().find(ours).map(|v| MirroredCondition {
+                    let mirrored = list.iter().find(ours).map(|v| MirroredCondition {
                         reason: v["reason"].as_str().unwrap().into(),
                         message: v["message"].as_str().unwrap().into(),
                         since: v["lastTransitionTime"].as_str().unwrap().parse().unwrap(),
                         observed_generation: 0,
                     });
+                    state.odd.edit(|odd| odd.mirrored = mirrored);
                 })
             }
             WriteOp::DeleteService(key, at) => match self.services.get(key) {
@@ -592,13 +593,13 @@ impl Sim {
     fn on_service(
         &mut self,
         key: &Key,
-        uid: &str,
-        seen: &str,
+        uid: &Uid,
+        seen: &Version,
         version: String,
         change: impl FnOnce(&mut MirrorState),
     ) -> (Result<Written, WriteError>, Vec<Input>) {
         let conflict = Err(WriteError { kind: WriteFailure::Conflict, message: "changed".into(), retry_after: None });
-        let Some(service) = self.services.get_mut(key).filter(|s| s.uid == uid && s.resource_version == seen) else {
+        let Some(service) = self.services.get_mut(key).filter(|s| s.uid == *uid && s.resource_version == *seen) else {
             return (conflict, vec![]);
         };
         change(service.ours.as_mut().unwrap());
@@ -649,16 +650,13 @@ fn created(wanted: &MirrorService, families: &[Family]) -> MirrorState {
         labels: wanted.labels.clone(),
         annotations: wanted.annotations.clone(),
         link_owners: wanted.owner.iter().cloned().collect(),
-        other_owners: vec![],
         service_type: "ClusterIP".into(),
         headless: wanted.headless,
         has_selector: false,
-        families: families.to_vec(),
+        families: families.to_vec().into(),
         prefers_dual_stack: true,
         ports: local_ports(&wanted.ports),
-        foreign_fields: vec![],
-        mirrored: None,
-        other_conditions: vec![],
+        odd: Seldom::default(),
     }
 }
 
@@ -677,7 +675,7 @@ fn patched(state: &mut MirrorState, patch: &ServicePatch) {
         let text = |v: &Value, field: &str| Text::from(v[field].as_str().unwrap());
         let (links, others) = owners.iter().cloned().partition::<Vec<Value>, _>(|v| v["kind"] == "ClusterLink");
         state.link_owners = links.iter().map(|v| (text(v, "name"), text(v, "uid"))).collect();
-        state.other_owners = others;
+        state.odd.edit(|odd| odd.other_owners = others);
     }
     if let Some(ports) = &patch.ports {
         state.ports = local_ports(ports);
@@ -686,5 +684,5 @@ fn patched(state: &mut MirrorState, patch: &ServicePatch) {
         state.service_type = "ClusterIP".into();
     }
     state.prefers_dual_stack |= patch.prefer_dual_stack;
-    state.foreign_fields.retain(|f| !patch.remove_fields.contains(f));
+    state.odd.edit(|odd| odd.foreign_fields.retain(|f| !patch.remove_fields.contains(f)));
 }

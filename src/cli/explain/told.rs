@@ -60,7 +60,7 @@ fn mirrored(subject: &Subject, key: &Key, state: &MirrorState, head: &[Check]) -
     let policy = format!("{}/{}", label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL));
     let mut checks = head.to_vec();
     checks.push(Check::yes("a mirror of it exists", key.to_string()));
-    if let Some(condition) = &state.mirrored {
+    if let Some(condition) = state.mirrored() {
         checks.push(Check {
             check: "the mirror is well".to_owned(),
             verdict: Verdict::No,

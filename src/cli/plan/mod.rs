@@ -284,7 +284,7 @@ fn action(decision: &Decision) -> Option<Action> {
 fn winner(decision: &Decision) -> Option<(&ClaimId, String, &[Refusal])> {
     decision.outcomes.iter().find_map(|(id, outcome)| match outcome {
         Outcome::Mirrored { via, notes } => {
-            Some((id, via.as_ref().map(ToString::to_string).unwrap_or_default(), notes.as_slice()))
+            Some((id, via.as_ref().map(ToString::to_string).unwrap_or_default(), &**notes))
         }
         _ => None,
     })

@@ -53,9 +53,9 @@ impl Weigh for RemoteSlice {
             size_of::<SlicePort>() + name.len() + optional(app_protocol)
         });
         let endpoints = self.endpoints.iter().map(|endpoint| {
-            let RemoteEndpoint { addresses, hostname, node, .. } = endpoint;
+            let RemoteEndpoint { address, hostname, node, .. } = endpoint;
             size_of::<RemoteEndpoint>()
-                + addresses.iter().map(|text| OVERHEAD + text.len()).sum::<usize>()
+                + address.iter().map(|address| OVERHEAD + address.as_text().len()).sum::<usize>()
                 + optional(hostname)
                 + optional(node)
         });

@@ -16,7 +16,7 @@ use crate::{
     api::{GROUP, names},
     core::model::{
         Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint,
-        MirrorState, MirroredCondition, SliceBody, Text,
+        MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, Text,
     },
 };
 
@@ -43,8 +43,8 @@ impl FromWire for LocalService {
         let marked = meta["labels"][names::MANAGED_BY_LABEL] == names::MANAGER
             || meta["annotations"][names::LINK_UID_ANNOTATION].is_string();
         Self {
-            uid: owned(&meta["uid"]),
-            resource_version: owned(&meta["resourceVersion"]),
+            uid: string(&meta["uid"]).into(),
+            resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
             ours: marked.then(|| Box::new(mirror(object))),
         }
@@ -61,16 +61,18 @@ fn mirror(object: &Value) -> MirrorState {
         labels: texts(&meta["labels"]),
         annotations: texts(&meta["annotations"]),
         link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
-        other_owners: others.into_iter().cloned().collect(),
         service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").into(),
         headless: spec["clusterIP"] == "None",
         has_selector: field::has_entries(&spec["selector"]),
         families: field::list(&spec["ipFamilies"]).iter().filter_map(|f| Family::parse(f.as_str()?)).collect(),
         prefers_dual_stack: spec["ipFamilyPolicy"] == "PreferDualStack",
         ports: field::list(&spec["ports"]).iter().filter_map(local_port).collect(),
-        foreign_fields: foreign_fields(spec),
-        mirrored: mirrored.first().map(|c| mirrored_condition(c)),
-        other_conditions: rest.into_iter().cloned().collect(),
+        odd: Seldom::new(Oddities {
+            other_owners: others.into_iter().cloned().collect(),
+            foreign_fields: foreign_fields(spec),
+            mirrored: mirrored.first().map(|c| mirrored_condition(c)),
+            other_conditions: rest.into_iter().cloned().collect(),
+        }),
     }
 }
 
@@ -128,11 +130,11 @@ impl FromWire for LocalSlice {
         let (endpoints, all_endpoints) = readable(&object["endpoints"], mirror_endpoint);
         let steered = STEERING_LABELS.iter().any(|label| meta["labels"][label].is_string());
         Self {
-            uid: owned(&meta["uid"]),
-            resource_version: owned(&meta["resourceVersion"]),
+            uid: string(&meta["uid"]).into(),
+            resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
             service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(Text::from),
-            service_owners: service_owners.iter().map(|owner| owned(&owner["uid"])).collect(),
+            service_owners: service_owners.iter().map(|owner| string(&owner["uid"]).into()).collect(),
             other_owners: !others.is_empty(),
             body: SliceBody {
                 family: family.unwrap_or(Family::V4),
@@ -244,8 +246,12 @@ fn cidrs(list: &Value) -> Vec<IpNet> {
     field::list(list).iter().filter_map(|s| s.as_str()?.parse().ok()).collect()
 }
 
+fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
 fn owned(value: &Value) -> Text {
-    value.as_str().unwrap_or_default().into()
+    string(value).into()
 }
 
 fn texts(value: &Value) -> Map {

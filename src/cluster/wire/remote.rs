@@ -227,8 +227,7 @@ fn split_hostnames(list: &str) -> Vec<Text> {
 fn endpoint(value: &Value) -> RemoteEndpoint {
     let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(Text::from);
     RemoteEndpoint {
-        // Kubernetes uses the first one only.
-        addresses: field::list(&value["addresses"]).iter().filter_map(host).take(1).collect(),
+        address: field::list(&value["addresses"]).iter().find_map(host).map(|address| address.as_str().into()),
         readiness: field::readiness(&value["conditions"]),
         hostname: name(&value["hostname"], field::is_dns_label),
         node: name(&value["nodeName"], field::is_dns_subdomain),

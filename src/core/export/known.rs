@@ -124,7 +124,7 @@ impl Known {
             let found = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
             let Some(number) = found.map(|p| p.port) else { continue };
             all.extend(slice.endpoints.iter().filter_map(|endpoint| {
-                let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+                let address: IpAddr = endpoint.address.as_ref()?.as_text().parse().ok()?;
                 Some((SocketAddr::new(address, number), endpoint))
             }));
         }

@@ -400,8 +400,8 @@ fn is_older(value: &Value, known: &Value) -> bool {
 /// uid and resourceVersion of an observed object.
 #[must_use]
 pub fn at(object: &Value) -> At {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().into();
-    At { uid: text("uid"), resource_version: text("resourceVersion") }
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    At { uid: text("uid").into(), resource_version: text("resourceVersion").into() }
 }
 
 /// Whether it is being deleted.

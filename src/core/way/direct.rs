@@ -48,7 +48,7 @@ fn ports(q: &Question<'_>, slice: &RemoteSlice) -> Vec<SlicePort> {
 
 fn endpoint(q: &Question<'_>, from: &RemoteEndpoint, out: &mut Yield) -> Option<MirrorEndpoint> {
     // Kubernetes: "consumers should only use the first" address of an endpoint.
-    match q.addresses.admit(from.addresses.first()?) {
+    match q.addresses.admit(&from.address.as_ref()?.as_text()) {
         Ok(address) => {
             let hostname = from
                 .hostname

@@ -51,10 +51,10 @@ pub(super) fn offers(q: &Question<'_>) -> Vec<(Via, Offer)> {
     let mut offers = Vec::new();
     for binding in order {
         if let Some(slices) = published.get(binding) {
-            offers.push((Via::Gateway(binding.to_owned()), by_published(q, binding, slices)));
+            offers.push((Via::Gateway(binding.into()), by_published(q, binding, slices)));
         }
         if let Some((routing, import)) = imports.get(binding) {
-            offers.push((Via::Gateway(binding.to_owned()), by_import(q, binding, *routing, import)));
+            offers.push((Via::Gateway(binding.into()), by_import(q, binding, *routing, import)));
         }
     }
     offers
@@ -81,8 +81,8 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
         let mut found = Vec::new();
         for endpoint in &slice.endpoints {
             let readiness = if stale { Readiness::all(false) } else { endpoint.readiness };
-            let Some(address) = endpoint.addresses.first() else { continue };
-            found.extend(with_readiness(q, slice.address_type, address, readiness, &mut out));
+            let Some(address) = &endpoint.address else { continue };
+            found.extend(with_readiness(q, slice.address_type, &address.as_text(), readiness, &mut out));
         }
         let key = vec!["gateway".to_owned(), binding.to_owned(), (*name).to_owned()];
         let port_lease = lease.map(|lease| format!("{}s", lease.as_secs()).into());

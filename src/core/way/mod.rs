@@ -33,7 +33,7 @@ const CHUNK: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// Through a gateway, by this binding.
-    Gateway(String),
+    Gateway(Text),
     /// By the origin's load balancer or node port.
     Service,
     /// To the origin's pods.

@@ -82,9 +82,8 @@ pub(super) fn slice(of: &RemoteSlice) {
         text(name, 63);
         app_protocol(app);
     }
-    for RemoteEndpoint { addresses, hostname, node, .. } in endpoints {
-        assert!(addresses.len() <= 1);
-        addresses.iter().for_each(|address| text(address, 253));
+    for RemoteEndpoint { address, hostname, node, .. } in endpoints {
+        address.iter().for_each(|address| text(&address.as_text(), 253));
         hostname.iter().for_each(|name| label(name));
         assert!(node.as_deref().is_none_or(is_dns_subdomain));
     }

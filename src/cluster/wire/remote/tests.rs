@@ -223,7 +223,7 @@ fn a_pod_slice_is_read_whole() {
         }),
     );
     let endpoint = |address: &str, readiness| RemoteEndpoint {
-        addresses: vec![address.into()],
+        address: Some(address.into()),
         readiness,
         hostname: None,
         node: None,
@@ -301,10 +301,7 @@ fn a09_slices_that_say_nothing_of_use_are_dropped_or_empty() {
     .unwrap();
     assert_eq!(odd.trigger_time, None);
     let endpoint = &odd.endpoints[0];
-    assert_eq!(
-        (endpoint.addresses.as_slice(), &endpoint.hostname, &endpoint.node),
-        (&["10.0.0.1".into()][..], &None, &None)
-    );
+    assert_eq!((&endpoint.address, &endpoint.hostname, &endpoint.node), (&Some("10.0.0.1".into()), &None, &None));
 }
 
 #[test]
@@ -343,8 +340,13 @@ fn a11_what_gateways_and_load_balancers_say_is_harmless_and_still_no_address() {
     let SliceRole::Published(published) = read.role else { panic!() };
     let Published { contract, routing, hostnames, port_lease, identity, .. } = *published;
     assert_ne!(contract, "v1");
-    let mut texts =
-        vec![contract, routing, port_lease.unwrap(), identity.unwrap(), read.endpoints[0].addresses[0].clone()];
+    let mut texts = vec![
+        contract,
+        routing,
+        port_lease.unwrap(),
+        identity.unwrap(),
+        read.endpoints[0].address.as_ref().unwrap().as_text().as_ref().into(),
+    ];
     texts.extend(hostnames);
     let object = json!({"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "status": {"loadBalancer": {"ingress": [{"ip": evil}, {"hostname": evil}]}}});
     for ingress in self::read::<Origin>(&object).into_model().unwrap().1.ingress {
@@ -370,5 +372,5 @@ fn a05_of_an_object_of_many_megabytes_little_is_held() {
     let slice =
         pods(json!({"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": vec![endpoint; 1000]})).unwrap();
     assert_eq!(slice.endpoints.len(), 1000);
-    assert!(slice.endpoints.iter().all(|endpoint| endpoint.addresses.len() <= 1));
+    assert!(slice.endpoints.iter().all(|endpoint| endpoint.address.is_some()));
 }

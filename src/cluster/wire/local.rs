@@ -58,7 +58,8 @@ fn mirror(object: &Value) -> MirrorState {
     let conditions = field::list(&object["status"]["conditions"]).iter();
     let (mirrored, rest): (Vec<&Value>, Vec<&Value>) = conditions.partition(|c| c["type"] == names::MIRRORED_CONDITION);
     MirrorState {
-        labels: texts(&meta["labels"]),
+        // Alike for all mirrors of a link and a policy.
+        labels: texts(&meta["labels"]).shared(),
         annotations: texts(&meta["annotations"]),
         link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
         service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").into(),

@@ -15,7 +15,7 @@ pub trait Pooled: Clone + Eq + Hash + 'static {
     fn pool() -> &'static Pool<Arc<[Self]>>;
 }
 
-/// A list. Equal ones are the same block of memory; an empty one takes none.
+/// A list. Equal ones are the same block of memory, but for those that were made alone; an empty one takes none.
 #[derive(Clone)]
 pub struct List<T>(Option<Arc<[T]>>);
 
@@ -26,7 +26,19 @@ impl<T> List<T> {
     }
 }
 
+impl<T> List<T> {
+    /// A list of which no other is likely to be equal: a block of its own, which nobody looks up.
+    pub fn alone(items: Vec<T>) -> Self {
+        Self((!items.is_empty()).then(|| items.into()))
+    }
+}
+
 impl<T: Pooled> List<T> {
+    /// The same, and the same block as equal ones.
+    pub fn shared(&self) -> Self {
+        self.0.as_ref().map_or_else(Self::default, |items| Self(Some(T::pool().get(&**items, || Arc::clone(items)))))
+    }
+
     /// The list with this done to it.
     pub fn edit<R>(&mut self, edit: impl FnOnce(&mut Vec<T>) -> R) -> R {
         let mut items = self.as_slice().to_vec();

@@ -23,7 +23,8 @@ impl Pooled for (Text, Text) {
 }
 
 /// Labels or annotations: texts by their keys, in the order of the keys. A tree of so few entries would
-/// take a node of half a kilobyte.
+/// take a node of half a kilobyte. The texts are held once; a map is only where it is asked for, as most
+/// have a name in them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Map(List<(Text, Text)>);
 
@@ -74,20 +75,30 @@ impl Map {
 
     /// Sets a key; gives what it was before.
     pub fn insert(&mut self, key: Text, value: Text) -> Option<Text> {
-        let found = self.find(&key);
-        self.0.edit(|entries| match found {
+        let mut entries = self.0.to_vec();
+        let before = match self.find(&key) {
             Ok(at) => Some(std::mem::replace(&mut entries[at].1, value)),
             Err(at) => {
                 entries.insert(at, (key, value));
                 None
             }
-        })
+        };
+        self.0 = List::alone(entries);
+        before
     }
 
     /// Takes a key away; gives what it was.
     pub fn remove(&mut self, key: &str) -> Option<Text> {
         let at = self.find(key).ok()?;
-        Some(self.0.edit(|entries| entries.remove(at).1))
+        let mut entries = self.0.to_vec();
+        let (_, before) = entries.remove(at);
+        self.0 = List::alone(entries);
+        Some(before)
+    }
+
+    /// The same, and the same block as equal ones: for maps of which many are.
+    pub fn shared(&self) -> Self {
+        Self(self.0.shared())
     }
 
     /// Takes all keys away.
@@ -121,7 +132,7 @@ impl<K: Into<Text>, V: Into<Text>> FromIterator<(K, V)> for Map {
             }
             same
         });
-        Self(entries.into())
+        Self(List::alone(entries))
     }
 }
 
@@ -188,8 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn equal_maps_are_one() {
+    fn equal_maps_are_one_where_that_is_asked_for() {
         let (a, b) = (Map::from([("x", "1"), ("y", "2")]), Map::from([("y", "2"), ("x", "1")]));
+        assert_eq!(a, b);
+        assert_ne!(a.0.as_ptr(), b.0.as_ptr());
+        let (a, b) = (a.shared(), b.shared());
         assert_eq!(a, b);
         assert_eq!(a.0.as_ptr(), b.0.as_ptr());
         assert_ne!(a, Map::from([("x", "1")]));

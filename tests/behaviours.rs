@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use heliostat::core::{
-    io::{Change, Input, Local, OwnKind, RemoteEvent, WriteOp},
+    io::{Change, Input, Local, Output, OwnKind, RemoteEvent, WriteOp},
     model::{Family, Ingress, LocalNamespace, OriginType, Protocol, SliceRole},
 };
 use jiff::SignedDuration;
@@ -953,4 +953,24 @@ fn l11_what_a_link_adopts_waits_for_its_first_listing() {
     assert_eq!(mirror.uid, uid, "adopted");
     assert_eq!(mirror.ours.as_ref().unwrap().annotations.get("heliostat.dev/link-uid").unwrap(), "uid-again");
     assert!(!sim.log.iter().any(|op| matches!(op, WriteOp::DeleteService(..))), "{:?}", sim.log);
+}
+
+#[test]
+fn p06_many_mirrors_of_which_nothing_is_to_be_written_keep_no_other_news_waiting() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let names: Vec<String> = (0..1500).map(|n| format!("shop/s{n}")).collect();
+    let services: Vec<_> = names.iter().map(|name| (name.as_str(), origin(&format!("uid-{name}")))).collect();
+    sim.list("east", &services, &[]);
+    assert_eq!((sim.services.len(), sim.engine.backlog()), (1500, (0, 0)));
+    sim.writes();
+
+    let ranges = Change::Set("more".to_owned(), vec!["10.200.0.0/16".parse().unwrap()]);
+    let outputs = sim.engine.handle(Input::Local(Local::ServiceCidr(ranges)), sim.now);
+    assert!(outputs.iter().all(|output| !matches!(output, Output::Write(_))), "{outputs:?}");
+    assert_eq!(sim.engine.backlog(), (500, 0), "the rest is not looked at before other news had its turn");
+    assert_eq!(sim.engine.next_wakeup(), Some(sim.now), "and no later");
+    sim.give(Input::Tick);
+    assert_eq!((sim.engine.backlog(), sim.writes()), ((0, 0), vec![]));
+    assert!(sim.engine.next_wakeup().is_none_or(|wakeup| wakeup > sim.now));
 }

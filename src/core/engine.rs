@@ -32,6 +32,10 @@ use crate::api::{
     policy::PolicyFailure,
 };
 
+/// Most mirrors that are looked at before the next news is taken: where nothing is to be written, a hundred
+/// thousand of them would keep everything else waiting for seconds.
+const LOOKS: usize = 1000;
+
 /// So few more objects are not worth the work of tightening.
 const TIGHTEN_FROM: usize = 4096;
 
@@ -197,7 +201,14 @@ impl Engine {
         let losses = self.world.links.values().filter_map(|l| l.loss_due()).filter(|due| *due > self.now);
         let leases = self.world.links.values().flat_map(|l| l.lease_deadlines()).filter(|due| *due > self.now);
         let exporter = self.exporter.as_ref().and_then(Exporter::next_wakeup);
-        retries.chain(losses).chain(leases).chain(self.status.next_due()).chain(exporter).min()
+        let more = self.ready() && self.queue.waiting() > 0 && self.flights.len() < self.settings.writes_in_flight;
+        retries
+            .chain(losses)
+            .chain(leases)
+            .chain(self.status.next_due())
+            .chain(exporter)
+            .chain(more.then_some(self.now))
+            .min()
     }
 
     /// Everything that must be known before anything is decided has been listed.
@@ -434,7 +445,10 @@ impl Engine {
     // ---- deciding and writing ----
 
     pub(super) fn dispatch(&mut self, out: &mut Vec<Output>) {
-        while self.flights.len() < self.settings.writes_in_flight {
+        for _ in 0..LOOKS {
+            if self.flights.len() >= self.settings.writes_in_flight {
+                break;
+            }
             let Some(target) = self.queue.pop() else { break };
             // Looked at again when its write is answered.
             if self.busy.contains_key(&target) {

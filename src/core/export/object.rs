@@ -198,7 +198,7 @@ impl Object {
         if self.only_these_labels
             && let Value::Object(there) = &observed["metadata"]["labels"]
         {
-            let surplus = there.keys().filter(|key| !self.labels.contains_key(*key));
+            let surplus = there.keys().filter(|key| !self.labels.contains_key(key));
             surplus.for_each(|key| metadata["labels"][key] = Value::Null);
         }
         wanted.insert("metadata".to_owned(), metadata);

@@ -110,7 +110,8 @@ macro_rules! text_like {
 
         impl PartialEq<str> for $kind {
             fn eq(&self, other: &str) -> bool {
-                *self == Self::from(other)
+                let Self(other) = Self::from(other);
+                self.0 == other
             }
         }
 

@@ -15,9 +15,11 @@ use super::{
 };
 use crate::intern::Pool;
 
+type Entries = Arc<[(Text, Text)]>;
+
 impl Pooled for (Text, Text) {
-    fn pool() -> &'static Pool<Arc<[Self]>> {
-        static MAPS: LazyLock<Pool<Arc<[(Text, Text)]>>> = LazyLock::new(Pool::default);
+    fn pool() -> &'static Pool<Entries> {
+        static MAPS: LazyLock<Pool<Entries>> = LazyLock::new(Pool::default);
         &MAPS
     }
 }
@@ -147,7 +149,7 @@ impl IntoIterator for Map {
     type IntoIter = std::vec::IntoIter<(Text, Text)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.to_vec().into_iter()
+        Vec::from(self.0.as_slice()).into_iter()
     }
 }
 

@@ -42,7 +42,7 @@ fn carried(sim: &Sim) -> Vec<Option<Box<LinkerdKeys>>> {
 }
 
 fn via(sim: &Sim) -> &str {
-    &sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap()
+    sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap()
 }
 
 fn failures(sim: &Sim) -> Vec<(String, String)> {

@@ -13,7 +13,7 @@ use heliostat::{
             object::{KindNews, Object, Objects},
             provider::{ExportPlan, Route, RouteId, Surroundings},
         },
-        model::{Key, Origin, OriginPort, OriginType, Protocol},
+        model::{Key, Map, Origin, OriginPort, OriginType, Protocol},
     },
     gateway,
 };
@@ -160,10 +160,10 @@ fn front() -> Origin {
     let tcp = tcp.map(|(number, pod)| OriginPort { pod_port: Some(pod), ..port("", number, Protocol::Tcp) });
     Origin {
         uid: "u".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Map::new(),
+        annotations: Map::new(),
         kind: OriginType::LoadBalancer,
-        ports: [&tcp[..], &[port("", 20_001, Protocol::Udp)]].concat(),
+        ports: [&tcp[..], &[port("", 20_001, Protocol::Udp)]].concat().into(),
         has_selector: true,
         ingress: Vec::new(),
         local_traffic: false,

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster;
 pub mod core;
 pub mod gateway;
+pub mod intern;
 pub mod metrics;
 pub mod run;
 pub mod serve;

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use heliostat::core::{
-    io::{Change, Input, Local, OwnKind, RemoteEvent, WriteOp},
+    io::{Change, Input, Local, Output, OwnKind, RemoteEvent, WriteOp},
     model::{Family, Ingress, LocalNamespace, OriginType, Protocol, SliceRole},
 };
 use jiff::SignedDuration;
@@ -39,8 +39,8 @@ fn m01_an_exported_origin_gets_its_mirror() {
             ("heliostat.dev/via", "Service"),
         ])
     );
-    assert_eq!(mirror.link_owners, [("east".to_owned(), "uid-east".to_owned())]);
-    assert_eq!(mirror.mirrored, None);
+    assert_eq!(*mirror.link_owners, [("east".into(), "uid-east".into())]);
+    assert_eq!(mirror.mirrored(), None);
     assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http ready", "203.0.113.5:9090 grpc ready"]);
     assert_eq!(sim.writes().len(), 2, "one Service and one slice");
     assert_eq!(sim.policy_condition("shop/all", "Ready"), says("True", "Ready"));
@@ -74,7 +74,7 @@ fn m03_m04_a_mirror_goes_with_its_origin_and_comes_back() {
     assert_eq!(sim.names(), ["shop/pens-east"]);
     sim.origin("shop/books", origin("b2"));
     assert_eq!(sim.names(), ["shop/books-east", "shop/pens-east"]);
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/origin-uid"], "b2");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/origin-uid").unwrap(), "b2");
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn m05_ports_follow() {
     let mut sim = Sim::with_books();
     sim.writes();
     let mut changed = origin("b1");
-    changed.ports = vec![port("web", 80), port("admin", 8081)];
-    changed.ports[1].protocol = Protocol::Udp;
+    changed.ports = vec![port("web", 80), port("admin", 8081)].into();
+    changed.ports.edit(|ports| ports[1].protocol = Protocol::Udp);
     sim.origin("shop/books", changed);
     let ports: Vec<String> =
         sim.mirror("shop/books-east").ports.iter().map(|p| format!("{}/{:?}", p.port.name, p.port.protocol)).collect();
@@ -115,23 +115,23 @@ fn m07_allowed_labels_follow_and_others_never_appear() {
     ]));
     books.annotations = map(&[("note", "n"), ("other", "o")]);
     sim.list("east", &[("shop/books", books.clone())], &[]);
-    let keys = |sim: &Sim| sim.mirror("shop/books-east").labels.keys().cloned().collect::<Vec<_>>();
+    let keys = |sim: &Sim| sim.mirror("shop/books-east").labels.keys().map(ToString::to_string).collect::<Vec<_>>();
     assert!(keys(&sim).contains(&"team".to_owned()) && keys(&sim).contains(&"tier/x".to_owned()));
     assert!(
         !keys(&sim).contains(&"secret".to_owned()) && !keys(&sim).contains(&"app.kubernetes.io/instance".to_owned())
     );
-    assert_eq!(sim.mirror("shop/books-east").annotations["note"], "n");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("note").unwrap(), "n");
     sim.edit_service("shop/books-east", |state| {
         state.labels.insert("theirs".into(), "stays".into());
     });
     books.labels.insert("team".into(), "b".into());
     books.labels.remove("tier/x");
     sim.origin("shop/books", books);
-    assert_eq!(sim.mirror("shop/books-east").labels["team"], "b");
+    assert_eq!(sim.mirror("shop/books-east").labels.get("team").unwrap(), "b");
     assert!(!keys(&sim).contains(&"tier/x".to_owned()));
     sim.set_policy(policy("shop/all", json!({})));
     assert!(!keys(&sim).contains(&"team".to_owned()), "a key that is not allowed any more goes");
-    assert_eq!(sim.mirror("shop/books-east").labels["theirs"], "stays");
+    assert_eq!(sim.mirror("shop/books-east").labels.get("theirs").unwrap(), "stays");
     assert!(!sim.mirror("shop/books-east").annotations.contains_key("heliostat.dev/copied-labels"));
 }
 
@@ -159,14 +159,14 @@ fn m09_edits_are_repaired_and_additions_stay() {
     sim.edit_service("shop/books-east", |state| {
         state.labels.insert("heliostat.dev/link".into(), "west".into());
         state.labels.insert("theirs".into(), "stays".into());
-        state.ports.pop();
-        state.foreign_fields.push("externalIPs".into());
+        state.ports.edit(|ports| ports.pop());
+        state.odd.edit(|odd| odd.foreign_fields.push("externalIPs".into()));
         state.service_type = "LoadBalancer".into();
     });
     let mirror = sim.mirror("shop/books-east");
-    assert_eq!(mirror.labels["heliostat.dev/link"], "east");
-    assert_eq!(mirror.labels["theirs"], "stays");
-    assert_eq!((mirror.ports.len(), mirror.service_type.as_str(), mirror.foreign_fields.len()), (2, "ClusterIP", 0));
+    assert_eq!(mirror.labels.get("heliostat.dev/link").unwrap(), "east");
+    assert_eq!(mirror.labels.get("theirs").unwrap(), "stays");
+    assert_eq!((mirror.ports.len(), mirror.service_type.as_str(), mirror.foreign_fields().len()), (2, "ClusterIP", 0));
     sim.delete_service("shop/books-east");
     assert_eq!(sim.names(), ["shop/books-east"]);
     let (name, mut slice) = sim.slices.iter().next().map(|(k, s)| (k.clone(), s.clone())).unwrap();
@@ -256,7 +256,7 @@ fn m12_the_incumbent_keeps_a_contested_name_also_over_restarts() {
         lists(&mut sim, first);
         lists(&mut sim, second);
         assert_eq!(sim.names(), ["shop/a-b-c"]);
-        assert_eq!(sim.mirror("shop/a-b-c").labels["heliostat.dev/link"], first);
+        assert_eq!(sim.mirror("shop/a-b-c").labels.get("heliostat.dev/link").unwrap(), first);
         assert_eq!(sim.counts("shop/all"), (2, 1, 0, 1));
         sim.writes();
         sim.restart();
@@ -414,7 +414,9 @@ fn m21_a_port_that_the_way_cannot_carry_is_reported() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ports.push(heliostat::core::model::OriginPort { protocol: Protocol::Udp, ..port("dns", 53) });
+    books
+        .ports
+        .edit(|ports| ports.push(heliostat::core::model::OriginPort { protocol: Protocol::Udp, ..port("dns", 53) }));
     let gateway = published("books", "public", &["203.0.113.9"], &[("http", 20001), ("grpc", 20002)]);
     sim.list("east", &[("shop/books", books)], &[("shop/books-gw", gateway)]);
     assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.9:20001 http ready", "203.0.113.9:20002 grpc ready"]);
@@ -432,7 +434,7 @@ fn m22_headless_by_direct_and_by_another_way() {
     slice.endpoints[0].hostname = Some("db-0".into());
     slice.endpoints[1].hostname = Some("Not_A_Label".into());
     sim.list("east", &[("shop/db", db.clone())], &[("shop/db-x", slice)]);
-    let hostnames: Vec<Option<String>> =
+    let hostnames: Vec<Option<heliostat::core::model::Text>> =
         sim.slices.values().flat_map(|s| s.body.endpoints.iter().map(|e| e.hostname.clone())).collect();
     assert_eq!((sim.mirror("shop/db-east").headless, hostnames), (true, vec![Some("db-0".into()), None]));
     sim.set_policy(policy("shop/all", json!({})));
@@ -492,7 +494,7 @@ fn g02_node_ports() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
-    books.ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n));
+    books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
     sim.list("east", &[("shop/books", books.clone())], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     let wants_nodes = sim
         .others
@@ -528,7 +530,7 @@ fn g03_gateways_come_change_and_go_without_a_moment_without_address() {
     sim.writes();
     let gateway = |address: &str| published("books", "public", &[address], &[("http", 20001), ("grpc", 20002)]);
     sim.slice("shop/gw", gateway("203.0.113.9"));
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Gateway/public");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap(), "Gateway/public");
     assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.9:20001 http ready", "203.0.113.9:20002 grpc ready"]);
     let ops = sim.writes();
     let made = ops.iter().position(|op| matches!(op, WriteOp::CreateSlice(..))).unwrap();
@@ -554,14 +556,14 @@ fn host_routing_needs_the_mirrors_name() {
         let mut slice = published("books", "public", &["203.0.113.9"], &[("http", 80)]);
         if let SliceRole::Published(what) = &mut slice.role {
             what.routing = "Host".into();
-            what.hostnames = names.iter().map(|n| (*n).to_owned()).collect();
+            what.hostnames = names.iter().map(|n| (*n).into()).collect();
         }
         slice
     };
     sim.slice("shop/gw", gateway(&["books-elsewhere"]));
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Service");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap(), "Service");
     sim.slice("shop/gw", gateway(&["books-east", "books-east.shop.svc.cluster.local"]));
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Gateway/public");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap(), "Gateway/public");
 }
 
 #[test]
@@ -588,7 +590,7 @@ fn a08_denied_addresses_leave_the_mirror_without_a_route() {
     books.ingress = ["10.96.0.1", "127.0.0.1", "169.254.169.254"].map(|ip| Ingress::Ip(ip.into())).into();
     sim.list("east", &[("shop/books", books)], &[]);
     assert_eq!((sim.endpoints("shop/books-east"), sim.counts("shop/all")), (vec![], (1, 1, 0, 0)));
-    assert_eq!(sim.mirror("shop/books-east").mirrored.as_ref().unwrap().reason, "NoRoute");
+    assert_eq!(sim.mirror("shop/books-east").mirrored().unwrap().reason, "NoRoute");
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NoRoute".to_owned())]);
 }
 
@@ -697,14 +699,14 @@ fn l03_loss_actions_are_due_at_the_same_time_with_a_restart_in_between() {
             "Delete" => assert_eq!(sim.names(), Vec::<String>::new()),
             _ => {
                 assert!(sim.endpoints("shop/books-east").iter().all(|e| e.contains("not ready")));
-                assert_eq!(sim.mirror("shop/books-east").mirrored.as_ref().unwrap().reason, "Stale");
+                assert_eq!(sim.mirror("shop/books-east").mirrored().unwrap().reason, "Stale");
             }
         }
         sim.connect("east");
         sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
         assert!(sim.endpoints("shop/books-east").iter().all(|e| !e.contains("not")));
         assert_eq!(sim.services[&key("shop/books-east")].uid == uid, action == "NotReady", "{action}");
-        assert_eq!(sim.mirror("shop/books-east").mirrored, None);
+        assert_eq!(sim.mirror("shop/books-east").mirrored(), None);
     }
 }
 
@@ -725,7 +727,7 @@ fn l07_another_cluster_freezes_until_it_is_acknowledged() {
     sim.remote("east", listed("other-uid", &[("shop/books", origin("b9"))], &[]));
     assert_eq!(sim.names(), ["shop/books-east"]);
     assert_eq!(sim.services[&key("shop/books-east")].uid, uid, "the same origin keeps its cluster IP");
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/origin-uid"], "b9");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/origin-uid").unwrap(), "b9");
     assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
 }
 
@@ -774,7 +776,7 @@ fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
     books.ingress = vec![Ingress::Hostname("lb.east.example".into())];
     let list = |sim: &mut Sim| sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
     list(&mut sim);
-    assert_eq!(sim.mirror("shop/books-east").mirrored, None, "not unwell while the first answer is awaited");
+    assert_eq!(sim.mirror("shop/books-east").mirrored(), None, "not unwell while the first answer is awaited");
     sim.give(resolved(Ok("203.0.113.1"), false));
     sim.settle();
     assert_eq!(sim.endpoints("shop/books-east").len(), 2);
@@ -799,7 +801,7 @@ fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
-    books.ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n));
+    books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
     let nodes = || RemoteEvent::NodesListed(Ok([("n1".to_owned(), node("172.30.1.1"))].into()));
     sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
     sim.remote("east", nodes());
@@ -871,7 +873,7 @@ fn a_restart_writes_no_status_of_a_binding() {
     });
     sim.settle();
     list(&mut sim);
-    assert_eq!(sim.mirror("shop/books-east").annotations["heliostat.dev/via"], "Gateway/gw");
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap(), "Gateway/gw");
     assert_eq!(fed(&sim), 1, "it follows");
     sim.log.clear();
     sim.restart();
@@ -941,7 +943,7 @@ fn l11_what_a_link_adopts_waits_for_its_first_listing() {
 
     let mut again = link("east", json!({}));
     again.metadata.uid = Some("uid-again".into());
-    again.metadata.annotations = Some(map(&[("heliostat.dev/adopt", "uid-east")]));
+    again.metadata.annotations = Some((&map(&[("heliostat.dev/adopt", "uid-east")])).into());
     sim.set_link(again);
     assert_eq!(sim.services[&key("shop/books-east")].uid, uid, "its policy may be on its way");
     sim.set_policy(policy("shop/all", json!({})));
@@ -949,6 +951,26 @@ fn l11_what_a_link_adopts_waits_for_its_first_listing() {
     sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     let mirror = &sim.services[&key("shop/books-east")];
     assert_eq!(mirror.uid, uid, "adopted");
-    assert_eq!(mirror.ours.as_ref().unwrap().annotations["heliostat.dev/link-uid"], "uid-again");
+    assert_eq!(mirror.ours.as_ref().unwrap().annotations.get("heliostat.dev/link-uid").unwrap(), "uid-again");
     assert!(!sim.log.iter().any(|op| matches!(op, WriteOp::DeleteService(..))), "{:?}", sim.log);
+}
+
+#[test]
+fn p06_many_mirrors_of_which_nothing_is_to_be_written_keep_no_other_news_waiting() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let names: Vec<String> = (0..1500).map(|n| format!("shop/s{n}")).collect();
+    let services: Vec<_> = names.iter().map(|name| (name.as_str(), origin(&format!("uid-{name}")))).collect();
+    sim.list("east", &services, &[]);
+    assert_eq!((sim.services.len(), sim.engine.backlog()), (1500, (0, 0)));
+    sim.writes();
+
+    let ranges = Change::Set("more".to_owned(), vec!["10.200.0.0/16".parse().unwrap()]);
+    let outputs = sim.engine.handle(Input::Local(Local::ServiceCidr(ranges)), sim.now);
+    assert!(outputs.iter().all(|output| !matches!(output, Output::Write(_))), "{outputs:?}");
+    assert_eq!(sim.engine.backlog(), (500, 0), "the rest is not looked at before other news had its turn");
+    assert_eq!(sim.engine.next_wakeup(), Some(sim.now), "and no later");
+    sim.give(Input::Tick);
+    assert_eq!((sim.engine.backlog(), sim.writes()), ((0, 0), vec![]));
+    assert!(sim.engine.next_wakeup().is_none_or(|wakeup| wakeup > sim.now));
 }

@@ -148,7 +148,7 @@ fn l06_they_return() {
     assert_ne!(token(&sim), first, "another set");
     sim.origin(&name(9), origin("another"));
     assert_eq!(condition(&sim), None);
-    assert_eq!(sim.mirror("shop/s09-east").annotations["heliostat.dev/origin-uid"], "another");
+    assert_eq!(sim.mirror("shop/s09-east").annotations.get("heliostat.dev/origin-uid").unwrap(), "another");
     assert_eq!(sim.names(), mirrors(0..10));
 }
 
@@ -300,7 +300,7 @@ fn edits_of_held_mirrors_are_left_and_another_claim_waits() {
     sim.writes();
     sim.edit_service("shop/s05-east", |state| {
         state.annotations.insert("heliostat.dev/origin".into(), "shop/elsewhere".into());
-        state.ports.pop();
+        state.ports.edit(|ports| ports.pop());
     });
     assert_eq!((sim.writes(), sim.names()), (vec![], mirrors(0..10)));
     // Another origin that wants the name of a held mirror does not get it.
@@ -360,11 +360,11 @@ fn l06_nothing_slips_through_while_this_cluster_is_not_known_yet() {
 #[test]
 fn l07_of_another_cluster_the_same_names_stay_and_the_rest_is_guarded() {
     let mut sim = with_mirrors(10);
-    let uids: BTreeMap<Key, String> = sim.services.iter().map(|(k, s)| (k.clone(), s.uid.clone())).collect();
+    let uids: BTreeMap<Key, _> = sim.services.iter().map(|(k, s)| (k.clone(), s.uid.clone())).collect();
     events(&mut sim);
     let other = |left: usize| {
         let mut all = services(0..left);
-        all.values_mut().for_each(|origin| origin.uid.push_str("-of-another"));
+        all.values_mut().for_each(|origin| origin.uid = format!("{}-of-another", origin.uid).into());
         RemoteEvent::Listed {
             cluster_uid: "other-uid".into(),
             versions: BTreeMap::from([(None, "7".to_owned())]),
@@ -387,7 +387,7 @@ fn l07_of_another_cluster_the_same_names_stay_and_the_rest_is_guarded() {
     assert_eq!(sim.names(), mirrors(0..10), "6 of 10 are too many, a listing of another cluster or not");
     assert_eq!(condition(&sim), held());
     assert!(!message(&sim).contains("older"), "versions of two clusters are not compared");
-    assert_eq!(sim.mirror("shop/s00-east").annotations["heliostat.dev/origin-uid"], "uid-0-of-another");
+    assert_eq!(sim.mirror("shop/s00-east").annotations.get("heliostat.dev/origin-uid").unwrap(), "uid-0-of-another");
     assert!(sim.services.iter().all(|(key, service)| uids[key] == service.uid), "no cluster IP changed");
     let token = token(&sim);
     annotate(&mut sim, &token);
@@ -471,7 +471,7 @@ fn l08_what_an_older_listing_shows_is_followed() {
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| !e.contains("not ready")));
     sim.pass(SignedDuration::from_hours(2));
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| e.contains("not ready")));
-    assert_eq!(sim.mirror("shop/s01-east").mirrored.as_ref().unwrap().reason, "Stale");
+    assert_eq!(sim.mirror("shop/s01-east").mirrored().unwrap().reason, "Stale");
     assert!(sim.endpoints("shop/s00-east").iter().all(|e| !e.contains("not ready")));
     list(&mut sim, 2, "60", "203.0.113.9");
     assert!(sim.endpoints("shop/s01-east").iter().all(|e| !e.contains("not ready")), "and back with its origin");

@@ -284,8 +284,8 @@ fn a10_a11_a_policy_that_allows_every_key_takes_over_none_with_an_effect() {
     let metadata = json!({"metadata": {"labels": labels, "annotations": annotations}});
     tell(&mut sim, &[service("shop", "books", metadata)], &[]);
     let mirror = sim.mirror("shop/books-east");
-    assert_eq!(mirror.labels.get("example.com/team").map(String::as_str), Some("a"));
-    let held: Vec<_> = mirror.labels.iter().chain(&mirror.annotations).collect();
+    assert_eq!(mirror.labels.get("example.com/team").map(|team| team.as_str()), Some("a"));
+    let held: Vec<_> = mirror.labels.iter().chain(mirror.annotations.iter()).collect();
     assert!(!held.iter().any(|(_, value)| value.contains("evil") || value.len() > 4096), "{held:?}");
 }
 

@@ -42,7 +42,7 @@ fn carried(sim: &Sim) -> Vec<Option<Box<LinkerdKeys>>> {
 }
 
 fn via(sim: &Sim) -> &str {
-    &sim.mirror("shop/books-east").annotations["heliostat.dev/via"]
+    sim.mirror("shop/books-east").annotations.get("heliostat.dev/via").unwrap()
 }
 
 fn failures(sim: &Sim) -> Vec<(String, String)> {
@@ -65,7 +65,7 @@ fn slices_carry_what_linkerd_reads_as_long_as_it_is_the_way() {
 
     sim.writes();
     let other = IDENTITY.replace("gateway", "other");
-    sim.slice("shop/books-gw", gateway(|what| what.identity = Some(other.clone())));
+    sim.slice("shop/books-gw", gateway(|what| what.identity = Some(other.as_str().into())));
     assert!(matches!(sim.writes().as_slice(), [WriteOp::PatchSlice(..)]));
     assert_eq!(carried(&sim), [keys(&other, service)]);
 
@@ -136,7 +136,7 @@ fn the_name_in_the_exporter_may_be_published() {
             "books.shop.svc.cluster.local",
         ),
     ] {
-        let hostnames = hostnames.into_iter().map(str::to_owned).collect();
+        let hostnames = hostnames.into_iter().map(Into::into).collect();
         sim.slice("shop/books-gw", gateway(|what| what.hostnames = hostnames));
         assert_eq!(carried(&sim), [keys(IDENTITY, service)]);
     }
@@ -146,7 +146,7 @@ fn the_name_in_the_exporter_may_be_published() {
 fn without_a_usable_identity_it_is_no_way() {
     let mut sim = Sim::with_books();
     for identity in [None, Some(""), Some("Gateway"), Some("a b"), Some("203.0.113.9"), Some("x\ny")] {
-        sim.slice("shop/books-gw", gateway(|what| what.identity = identity.map(str::to_owned)));
+        sim.slice("shop/books-gw", gateway(|what| what.identity = identity.map(Into::into)));
         assert_eq!((via(&sim), carried(&sim), failures(&sim)), ("Service", vec![None], vec![]), "{identity:?}");
         let unavailable = sim.engine.decision(&key("shop/books-east")).unavailable;
         let [why] = unavailable.as_slice() else { panic!("{unavailable:?}") };
@@ -160,11 +160,13 @@ fn m21_linkerd_carries_tcp_only() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ports.push(udp("dns", 53));
+    books.ports.edit(|ports| ports.push(udp("dns", 53)));
     let mut slice = gateway(|_| {});
-    slice.ports.push(heliostat::core::model::SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 4143) });
+    slice.ports.edit(|ports| {
+        ports.push(heliostat::core::model::SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 4143) })
+    });
     let mut names = origin("n1");
-    (names.kind, names.ports) = (OriginType::ClusterIp, vec![udp("dns", 53)]);
+    (names.kind, names.ports) = (OriginType::ClusterIp, vec![udp("dns", 53)].into());
     names.ingress.clear();
     let mut of_names = slice.clone();
     let SliceRole::Published(what) = &mut of_names.role else { panic!("not published") };
@@ -189,7 +191,7 @@ fn a_linkerd_gateway_may_be_described_by_hand() {
     sim.set_binding(binding("mesh", import(&json!([{"value": "203.0.113.9"}]))));
     sim.connect("east");
     let mut books = Origin { kind: OriginType::ClusterIp, ingress: vec![], ..origin("b1") };
-    books.ports.push(udp("dns", 53));
+    books.ports.edit(|ports| ports.push(udp("dns", 53)));
     let list = |sim: &mut Sim, ready| {
         sim.list("east", &[("shop/books", books.clone())], &[("shop/books-x", pods("books", &["10.1.0.1"], ready))]);
     };
@@ -214,7 +216,7 @@ fn unmeshed_clients_are_warned_about_once_for_each_gateway() {
     let names: Vec<String> = (0..40).map(|i| format!("shop/s{i:02}")).collect();
     let mut origins: Vec<(&str, Origin)> = names.iter().map(|name| (name.as_str(), origin(name))).collect();
     // A real trouble, at the end.
-    origins[39].1.ports.push(udp("dns", 53));
+    origins[39].1.ports.edit(|ports| ports.push(udp("dns", 53)));
     sim.list("east", &origins, &[]);
     sim.give(Input::Resolved {
         host: "gw.east.example".into(),

@@ -75,7 +75,7 @@ fn origin_of(index: usize, v: Variant) -> Origin {
     if v.kind != 0 {
         origin.ingress.clear();
     }
-    origin.ports.truncate(v.ports);
+    origin.ports.edit(|ports| ports.truncate(v.ports));
     if v.labelled {
         origin.labels.insert("team".into(), "a".into());
     }
@@ -156,7 +156,7 @@ impl Exporter {
             }
             Step::Gone(n) => {
                 if let Some(gone) = self.services.remove(&key(NAMES[n])) {
-                    sim.remote("east", RemoteEvent::ServiceGone(key(NAMES[n]), gone.uid));
+                    sim.remote("east", RemoteEvent::ServiceGone(key(NAMES[n]), gone.uid.into()));
                 }
             }
             Step::Pods(n, ready) => {
@@ -195,7 +195,7 @@ impl Exporter {
             Step::EditMirror(n) => {
                 if sim.services.get(&key(&mirror_name(n))).is_some_and(|s| s.ours.is_some()) {
                     sim.edit_service(&mirror_name(n), |state| {
-                        state.ports.clear();
+                        state.ports.edit(|ports| ports.clear());
                         state.labels.insert("heliostat.dev/policy".into(), "nobody".into());
                     });
                 }
@@ -226,9 +226,7 @@ impl Exporter {
 fn picture(sim: &Sim) -> (BTreeMap<Key, Option<MirrorState>>, BTreeMap<Key, SliceBody>) {
     let strip = |state: &MirrorState| {
         let mut state = state.clone();
-        if let Some(mirrored) = &mut state.mirrored {
-            mirrored.since = jiff::Timestamp::UNIX_EPOCH;
-        }
+        state.odd.edit(|odd| odd.mirrored.iter_mut().for_each(|m| m.since = jiff::Timestamp::UNIX_EPOCH));
         state
     };
     let services = sim.services.iter().map(|(k, s)| (k.clone(), s.ours.as_deref().map(strip))).collect();
@@ -283,7 +281,7 @@ proptest! {
         }
         let granted: BTreeMap<String, Vec<Key>> = sim.services.iter().fold(BTreeMap::new(), |mut all, (mirror, service)| {
             let state = service.ours.as_ref().unwrap();
-            let origin = format!("{} {}", state.labels["heliostat.dev/link"], state.annotations["heliostat.dev/origin"]);
+            let origin = format!("{} {}", state.labels.get("heliostat.dev/link").unwrap(), state.annotations.get("heliostat.dev/origin").unwrap());
             all.entry(origin).or_insert_with(Vec::new).push(mirror.clone());
             all
         });

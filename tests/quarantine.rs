@@ -195,11 +195,11 @@ fn g07_an_importer_that_starts_while_the_exporter_is_away_lets_the_lease_run_out
     both.take(&Step::Pass(3));
     let stale = both.importer.endpoints("shop/s0-east");
     assert!(!is_ready(&stale[0]), "{stale:?}");
-    let condition = both.importer.mirror("shop/s0-east").mirrored.clone().unwrap();
+    let condition = both.importer.mirror("shop/s0-east").mirrored().cloned().unwrap();
     assert_eq!(condition.reason, "Stale");
     both.take(&Step::Meet);
     assert!(is_ready(&both.importer.endpoints("shop/s0-east")[0]));
-    assert_eq!(both.importer.mirror("shop/s0-east").mirrored, None);
+    assert_eq!(both.importer.mirror("shop/s0-east").mirrored(), None);
 }
 
 proptest! {

@@ -53,7 +53,7 @@ fn silent() -> Verdict {
 fn probe_service() -> Origin {
     Origin {
         labels: map(&[("heliostat.dev/export", "true"), ("heliostat.dev/probe", "true")]),
-        ports: vec![port("http", 80)],
+        ports: vec![port("http", 80)].into(),
         kind: heliostat::core::model::OriginType::ClusterIp,
         ingress: vec![],
         ..origin("probe")
@@ -71,7 +71,7 @@ fn probe_slice(binding: &str, addresses: &[&str], port: u16) -> RemoteSlice {
 
 fn routed(mut slice: RemoteSlice, routing: &str, hostnames: &[&str]) -> RemoteSlice {
     let SliceRole::Published(what) = &mut slice.role else { panic!("{slice:?}") };
-    let names = hostnames.iter().map(|name| (*name).to_owned()).collect();
+    let names = hostnames.iter().map(|name| (*name).into()).collect();
     **what = Published { routing: routing.into(), hostnames: names, ..(**what).clone() };
     slice
 }
@@ -703,8 +703,9 @@ fn addresses_of_udp_alone_and_denied_ones_are_not_probed() {
     sim.connect("east");
     let dns = OriginPort { protocol: Protocol::Udp, ..port("dns", 53) };
     let mut slice = published("dns", "public", &[ONE, "10.96.0.7"], &[]);
-    slice.ports = vec![heliostat::core::model::SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 20053) }];
-    sim.list("east", &[("shop/dns", Origin { ports: vec![dns], ..origin("d1") })], &[("shop/dns-gw", slice)]);
+    slice.ports =
+        vec![heliostat::core::model::SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 20053) }].into();
+    sim.list("east", &[("shop/dns", Origin { ports: vec![dns].into(), ..origin("d1") })], &[("shop/dns-gw", slice)]);
     assert_eq!(sim.endpoints("shop/dns-east"), ["198.51.100.1:20053 dns ready"]);
     assert_eq!(sim.probes(), BTreeMap::new());
     assert_eq!((sim.gateways(), sim.reachable()), (vec!["public 198.51.100.1 ?".to_owned()], None));

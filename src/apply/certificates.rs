@@ -262,7 +262,7 @@ impl Certificates {
     }
 
     fn check_ours(&self, name: &str, secret: &Value, labels: &Labels) -> Result<(), CertificateError> {
-        if labels.iter().all(|(key, value)| secret["metadata"]["labels"][key] == **value) {
+        if labels.iter().all(|(key, value)| secret["metadata"]["labels"][key.as_str()] == **value) {
             return Ok(());
         }
         let text: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

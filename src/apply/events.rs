@@ -274,10 +274,10 @@ impl Budget {
 fn regarding(about: &About) -> Value {
     let ours = format!("{GROUP}/{VERSION}");
     let (version, kind, namespace, name, uid) = match about {
-        About::Link(name, uid) => (ours.as_str(), "ClusterLink", None, name, uid),
-        About::Binding(name, uid) => (ours.as_str(), "GatewayBinding", None, name, uid),
-        About::Policy(key, uid) => (ours.as_str(), "MirrorPolicy", Some(&key.namespace), &key.name, uid),
-        About::Service(key, uid) => ("v1", "Service", Some(&key.namespace), &key.name, uid),
+        About::Link(name, uid) => (ours.as_str(), "ClusterLink", None, name.as_str(), uid),
+        About::Binding(name, uid) => (ours.as_str(), "GatewayBinding", None, name.as_str(), uid),
+        About::Policy(key, uid) => (ours.as_str(), "MirrorPolicy", Some(&key.namespace), key.name.as_str(), uid),
+        About::Service(key, uid) => ("v1", "Service", Some(&key.namespace), key.name.as_str(), uid),
     };
     let mut out = json!({"apiVersion": version, "kind": kind, "name": name, "uid": uid});
     if let Some(namespace) = namespace {
@@ -298,8 +298,8 @@ fn path(about: &About) -> String {
 /// A name that no other Event has, by the object and the time (as client-go makes it).
 fn event_name(about: &About, now: Timestamp) -> String {
     let name = match about {
-        About::Link(name, _) | About::Binding(name, _) => name,
-        About::Policy(key, _) | About::Service(key, _) => &key.name,
+        About::Link(name, _) | About::Binding(name, _) => name.as_str(),
+        About::Policy(key, _) | About::Service(key, _) => key.name.as_str(),
     };
     format!("{name}.{:x}", now.as_nanosecond())
 }

@@ -16,7 +16,7 @@ use crate::{
     core::{
         export::object::ObjectId,
         io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
-        model::{Key, MirrorEndpoint, SliceBody, SlicePort},
+        model::{Key, MirrorEndpoint, SliceBody, SlicePort, Text},
     },
 };
 
@@ -253,7 +253,7 @@ fn service_patch(at: &At, change: &ServicePatch) -> Value {
     if let Some(owners) = owners {
         metadata["ownerReferences"] = json!(owners);
     }
-    let mut spec: Map<String, Value> = remove_fields.iter().map(|field| (field.clone(), Value::Null)).collect();
+    let mut spec: Map<String, Value> = remove_fields.iter().map(|field| (field.to_string(), Value::Null)).collect();
     if *cluster_ip_type {
         spec.insert("type".to_owned(), json!("ClusterIP"));
     }
@@ -267,7 +267,7 @@ fn service_patch(at: &At, change: &ServicePatch) -> Value {
 }
 
 /// Keys to set and, as null, keys to take away; all others stay as they are.
-fn set_keys(metadata: &mut Value, field: &str, keys: &BTreeMap<String, Option<String>>) {
+fn set_keys(metadata: &mut Value, field: &str, keys: &BTreeMap<Text, Option<Text>>) {
     if !keys.is_empty() {
         metadata[field] = json!(keys);
     }

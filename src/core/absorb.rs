@@ -26,12 +26,13 @@ fn same_wish(a: &kube::api::ObjectMeta, b: &kube::api::ObjectMeta) -> bool {
 }
 
 /// A change as single steps; a complete listing also lets go of what it lacks.
-fn steps<K: Ord + Clone, V>(change: Change<K, V>, known: impl Iterator<Item = K>) -> (bool, Vec<(K, Option<V>)>) {
+fn steps<K: Ord + Clone, V, W>(change: Change<K, V>, known: &BTreeMap<K, W>) -> (bool, Vec<(K, Option<V>)>) {
     match change {
         Change::Set(key, value) => (false, vec![(key, Some(value))]),
         Change::Gone(key) => (false, vec![(key, None)]),
         Change::All(all) => {
-            let gone: Vec<(K, Option<V>)> = known.filter(|key| !all.contains_key(key)).map(|key| (key, None)).collect();
+            let lacking = known.keys().filter(|key| !all.contains_key(key));
+            let gone: Vec<(K, Option<V>)> = lacking.map(|key| (key.clone(), None)).collect();
             (true, gone.into_iter().chain(all.into_iter().map(|(key, value)| (key, Some(value)))).collect())
         }
     }
@@ -66,17 +67,17 @@ impl Engine {
     pub(super) fn on_local(&mut self, local: Local) {
         match local {
             Local::Link(change) => {
-                let (all, steps) = steps(change, self.world.links.keys().cloned().collect::<Vec<_>>().into_iter());
+                let (all, steps) = steps(change, &self.world.links);
                 self.world.listed.links |= all;
                 steps.into_iter().for_each(|(name, link)| self.on_link(name, link.map(|l| *l)));
             }
             Local::Policy(change) => {
-                let (all, steps) = steps(change, self.world.policies.keys().cloned().collect::<Vec<_>>().into_iter());
+                let (all, steps) = steps(change, &self.world.policies);
                 self.world.listed.policies |= all;
                 steps.into_iter().for_each(|(key, policy)| self.on_policy(key, policy.map(|p| *p)));
             }
             Local::Binding(change) => {
-                let (all, steps) = steps(change, self.world.bindings.keys().cloned().collect::<Vec<_>>().into_iter());
+                let (all, steps) = steps(change, &self.world.bindings);
                 self.world.listed.bindings |= all;
                 steps.into_iter().for_each(|(name, binding)| self.on_binding(name, binding.map(|b| *b)));
             }
@@ -117,8 +118,9 @@ impl Engine {
 
     fn on_link(&mut self, name: String, object: Option<ClusterLink>) {
         let now = self.now;
+        self.tasks_due = true;
         let Some(object) = object else {
-            if self.world.links.remove(&name).is_some() {
+            if self.world.set_link(&name, None).is_some() {
                 self.reach.end_link(&name);
                 self.status.forget_link(&name);
                 self.reconsider_link(&name);
@@ -146,7 +148,7 @@ impl Engine {
                 let mut link = Link::new(object, now);
                 self.reach.begin_link(&name, link.object.status.iter().flat_map(|status| &status.gateways));
                 link.set_clock(now);
-                self.world.links.insert(name.clone(), link);
+                self.world.set_link(&name, Some(link));
             }
         }
         if self.world.links.get(&name).is_some_and(|link| !link.is_probed()) {
@@ -217,14 +219,14 @@ impl Engine {
         let concerned: BTreeSet<(String, Key)> = self
             .claims
             .iter()
-            .filter(|(_, claim)| claim.target.as_ref().is_some_and(|t| changed.contains(&t.namespace)))
-            .map(|(id, _)| (id.link.clone(), id.origin.clone()))
+            .filter(|(_, claim)| claim.target.as_ref().is_some_and(|t| changed.contains(t.namespace.as_str())))
+            .map(|(id, _)| (id.link.to_string(), id.origin.clone()))
             .collect();
         concerned.iter().for_each(|(link, origin)| self.reconsider(link, origin));
     }
 
     fn on_services(&mut self, change: Change<Key, LocalService>) {
-        let (all, steps) = steps(change, self.world.services.keys().cloned().collect::<Vec<_>>().into_iter());
+        let (all, steps) = steps(change, &self.world.services);
         self.world.listed.services |= all;
         if all {
             self.overtake(None);
@@ -245,7 +247,7 @@ impl Engine {
     }
 
     fn on_slices(&mut self, change: Change<Key, LocalSlice>) {
-        let (all, steps) = steps(change, self.world.slices.keys().cloned().collect::<Vec<_>>().into_iter());
+        let (all, steps) = steps(change, &self.world.slices);
         self.world.listed.slices |= all;
         if all {
             self.overtake(None);
@@ -351,12 +353,7 @@ impl Engine {
         remote.session = session;
         let mut origins: BTreeSet<Key> = remote.services.keys().cloned().collect();
         origins.extend(services.keys().cloned());
-        remote.services = services;
-        remote.slices.clear();
-        remote.slices_of.clear();
-        for (key, slice) in slices {
-            remote.set_slice(&key, Some(slice));
-        }
+        remote.set_all(services, slices);
         let was_known = remote.unknown_since.is_none();
         remote.listed = true;
         remote.connection = Connection::Synced;

@@ -41,7 +41,7 @@ mod tests {
     use crate::core::model::Protocol;
 
     fn port(name: &str, app_protocol: Option<&str>) -> OriginPort {
-        let app_protocol = app_protocol.map(str::to_owned);
+        let app_protocol = app_protocol.map(Into::into);
         OriginPort {
             name: name.into(),
             port: 80,

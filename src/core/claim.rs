@@ -3,19 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use super::{
-    model::Key,
+    model::{Key, Text},
     select::{Refusal, Refused},
     way::Via,
+    world,
 };
 
 /// A policy's wish for an origin; ordered by link, origin, policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClaimId {
     /// The link.
-    pub link: String,
+    pub link: Text,
     /// The origin.
     pub origin: Key,
     /// The policy.
@@ -45,7 +47,7 @@ pub enum Outcome {
         /// The way; none: `NoRoute`, which is noted.
         via: Option<Via>,
         /// What is missing or odd.
-        notes: Vec<Refusal>,
+        notes: Box<[Refusal]>,
     },
     /// Nothing is written for it now (suspend, preview, identity), as the link or policy says.
     Held,
@@ -68,8 +70,8 @@ impl Outcome {
 /// All claims, by origin and by mirror.
 #[derive(Debug, Default)]
 pub struct Claims {
-    all: BTreeMap<ClaimId, Claim>,
-    by_target: BTreeMap<Key, BTreeSet<ClaimId>>,
+    all: BTreeMap<Arc<ClaimId>, Claim>,
+    by_target: BTreeSet<(Key, Arc<ClaimId>)>,
 }
 
 impl Claims {
@@ -86,10 +88,12 @@ impl Claims {
             Some(Ok(target)) => (Some(target), Outcome::Pending(None)),
             Some(Err(Refused { target, refusal })) => (target, Outcome::Refused(refusal)),
         };
+        let known = self.all.get_key_value(id).map(|(known, _)| Arc::clone(known));
+        let id = &known.unwrap_or_else(|| Arc::new(id.clone()));
         if old != target {
             self.unindex(old.as_ref(), id);
             if let Some(target) = &target {
-                self.by_target.entry(target.clone()).or_default().insert(id.clone());
+                self.by_target.insert((target.clone(), Arc::clone(id)));
             }
         }
         let concerned = old.into_iter().chain(target.clone()).collect();
@@ -97,20 +101,15 @@ impl Claims {
         match self.all.get_mut(id) {
             Some(claim) if claim.target == target && !refused(&outcome) && !refused(&claim.outcome) => {}
             _ => {
-                self.all.insert(id.clone(), Claim { target, outcome });
+                self.all.insert(Arc::clone(id), Claim { target, outcome });
             }
         }
         concerned
     }
 
     fn unindex(&mut self, target: Option<&Key>, id: &ClaimId) {
-        if let Some(target) = target
-            && let Some(ids) = self.by_target.get_mut(target)
-        {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.by_target.remove(target);
-            }
+        if let Some(target) = target {
+            self.by_target.remove(&(target.clone(), Arc::new(id.clone())));
         }
     }
 
@@ -132,29 +131,51 @@ impl Claims {
 
     /// All claims, by link, origin and policy.
     pub fn iter(&self) -> impl Iterator<Item = (&ClaimId, &Claim)> {
-        self.all.iter()
+        self.all.iter().map(|(id, claim)| (id.as_ref(), claim))
+    }
+
+    /// Number of claims.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Takes the empty room out of the trees.
+    pub fn tighten(&mut self) {
+        world::tighten(&mut self.all);
+        world::tighten_set(&mut self.by_target);
     }
 
     /// Claims on a mirror that were not refused.
     pub fn on<'a>(&'a self, target: &Key) -> impl Iterator<Item = &'a ClaimId> + use<'a> {
+        let nobody = Key::default();
+        let first = ClaimId { link: Text::default(), origin: nobody.clone(), policy: nobody };
+        let (from, target) = ((target.clone(), Arc::new(first)), target.clone());
+        let all = self.by_target.range(from..).take_while(move |(of, _)| *of == target).map(|(_, id)| id.as_ref());
         let admitted =
             |id: &&ClaimId| self.all.get(*id).is_some_and(|claim| !matches!(claim.outcome, Outcome::Refused(_)));
-        self.by_target.get(target).into_iter().flatten().filter(admitted)
+        all.filter(admitted)
     }
 
     /// Claims on one origin.
     pub fn of_origin<'a>(&'a self, link: &'a str, origin: &'a Key) -> impl Iterator<Item = (&'a ClaimId, &'a Claim)> {
-        let nobody = Key::new("", "");
-        let first = ClaimId { link: link.to_owned(), origin: origin.clone(), policy: nobody };
+        let nobody = Key::default();
+        let first = ClaimId { link: link.into(), origin: origin.clone(), policy: nobody };
         self.all
-            .range((Bound::Included(first), Bound::Unbounded))
+            .range::<ClaimId, _>((Bound::Included(first), Bound::Unbounded))
             .take_while(move |(id, _)| id.link == link && id.origin == *origin)
+            .map(|(id, claim)| (id.as_ref(), claim))
     }
 
     /// Claims through one link.
     pub fn of_link<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a ClaimId, &'a Claim)> {
-        let nobody = Key::new("", "");
-        let first = ClaimId { link: link.to_owned(), origin: nobody.clone(), policy: nobody };
-        self.all.range((Bound::Included(first), Bound::Unbounded)).take_while(move |(id, _)| id.link == link)
+        let nobody = Key::default();
+        let first = ClaimId { link: link.into(), origin: nobody.clone(), policy: nobody };
+        let from = self.all.range::<ClaimId, _>((Bound::Included(first), Bound::Unbounded));
+        from.take_while(move |(id, _)| id.link == link).map(|(id, claim)| (id.as_ref(), claim))
     }
 }

@@ -96,7 +96,7 @@ mod tests {
             .collect();
         let keys = |allow: &[&str]| -> Vec<String> {
             let allow: Vec<String> = allow.iter().map(|s| (*s).to_owned()).collect();
-            allowed(&from, &allow).into_keys().collect()
+            allowed(&from, &allow).keys().map(ToString::to_string).collect()
         };
         assert_eq!(keys(&[]), Vec::<String>::new());
         assert_eq!(keys(&["team"]), ["team"]);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     copy,
     io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
-    model::{Key, LocalService, LocalSlice, Map, MirrorState, SliceBody},
+    model::{Key, LocalService, LocalSlice, Map, MirrorState, SliceBody, Text, Uid},
     select::Refusal,
 };
 use crate::api::{
@@ -70,7 +70,7 @@ pub fn next<'a>(
     }
     let existing: BTreeMap<Key, &LocalSlice> = slices.collect();
     for (name, body) in &desired.slices {
-        let slice_key = Key::new(key.namespace.clone(), name.clone());
+        let slice_key = Key::new(&key.namespace, name);
         let slice = || MirrorSlice { service: (key.name.clone(), observed.uid.clone()), body: body.clone() };
         match existing.get(&slice_key) {
             None => return Some(WriteOp::CreateSlice(slice_key, slice())),
@@ -83,14 +83,14 @@ pub fn next<'a>(
         }
     }
     let surplus =
-        existing.iter().find(|(slice, there)| !there.terminating && !desired.slices.contains_key(&slice.name));
+        existing.iter().find(|(slice, there)| !there.terminating && !desired.slices.contains_key(slice.name.as_str()));
     if let Some((slice, there)) = surplus {
         return Some(WriteOp::DeleteSlice(slice.clone(), slice_at(there)));
     }
     condition_patch(key, observed, state, desired.unwell.as_ref(), now)
 }
 
-fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool {
+fn slice_right(there: &LocalSlice, service_uid: &Uid, body: &SliceBody) -> bool {
     // Destructured, so that what is new of a body cannot be forgotten here.
     let SliceBody { family, ports, endpoints, trigger_time: _, port_lease, linkerd } = body;
     let same = there.body.family == *family
@@ -98,7 +98,7 @@ fn slice_right(there: &LocalSlice, service_uid: &str, body: &SliceBody) -> bool 
         && there.body.endpoints == *endpoints
         && there.body.port_lease == *port_lease
         && there.body.linkerd == *linkerd;
-    same && there.service_owners == [service_uid] && !there.other_owners && !there.alien_fields
+    same && there.service_owners == std::slice::from_ref(service_uid) && !there.other_owners && !there.alien_fields
 }
 
 /// Sets or clears `heliostat.dev/Mirrored`.
@@ -109,7 +109,7 @@ pub fn condition_patch(
     unwell: Option<&Refusal>,
     now: Timestamp,
 ) -> Option<WriteOp> {
-    let same = match (&state.mirrored, unwell) {
+    let same = match (state.mirrored(), unwell) {
         (None, None) => true,
         (Some(there), Some(wanted)) => there.reason == wanted.reason.as_str() && there.message == wanted.message,
         _ => false,
@@ -117,9 +117,9 @@ pub fn condition_patch(
     if same {
         return None;
     }
-    let mut list = state.other_conditions.clone();
+    let mut list = state.other_conditions().to_vec();
     if let Some(wanted) = unwell {
-        let since = state.mirrored.as_ref().map_or(now, |there| there.since);
+        let since = state.mirrored().map_or(now, |there| there.since);
         list.push(json!({
             "type": MIRRORED_CONDITION,
             "status": "False",
@@ -141,7 +141,6 @@ fn rfc3339(time: Timestamp) -> String {
 fn service_patch(state: &MirrorState, desired: &MirrorService) -> Option<ServicePatch> {
     let ports_right = state.ports.len() == desired.ports.len()
         && state.ports.iter().zip(&desired.ports).all(|(there, wanted)| there.target_is_port && there.port == *wanted);
-    let wanted_owner: Vec<(String, String)> = desired.owner.iter().cloned().collect();
     let patch = ServicePatch {
         labels: map_patch(&state.labels, &desired.labels, &listed(state, COPIED_LABELS_ANNOTATION), OUR_LABELS),
         annotations: map_patch(
@@ -150,34 +149,37 @@ fn service_patch(state: &MirrorState, desired: &MirrorService) -> Option<Service
             &listed(state, COPIED_ANNOTATIONS_ANNOTATION),
             OUR_ANNOTATIONS,
         ),
-        owners: (state.link_owners != wanted_owner).then(|| owners(state, desired.owner.as_ref())),
+        owners: (*state.link_owners != *desired.owner.as_slice()).then(|| owners(state, desired.owner.as_ref())),
         ports: (!ports_right || state.service_type != "ClusterIP").then(|| desired.ports.clone()),
         cluster_ip_type: state.service_type != "ClusterIP",
         prefer_dual_stack: !state.prefers_dual_stack,
-        remove_fields: state.foreign_fields.clone(),
+        remove_fields: state.foreign_fields().to_vec(),
     };
     (patch != ServicePatch::default()).then_some(patch)
 }
 
 /// Keys that an earlier plan copied, as the mirror itself records them. The record may have been
 /// edited: keys that can never have been copied are not believed.
-fn listed(state: &MirrorState, record: &str) -> BTreeSet<String> {
-    let keys = state.annotations.get(record).map(String::as_str).unwrap_or_default();
-    keys.split(',').filter(|key| !key.is_empty() && copy::may_be_copied(key)).map(str::to_owned).collect()
+fn listed<'a>(state: &'a MirrorState, record: &str) -> BTreeSet<&'a str> {
+    let keys = state.annotations.get(record).map(Text::as_str).unwrap_or_default();
+    keys.split(',').filter(|key| !key.is_empty() && copy::may_be_copied(key)).collect()
 }
 
-fn map_patch(there: &Map, wanted: &Map, copied: &BTreeSet<String>, ours: &[&str]) -> BTreeMap<String, Option<String>> {
+fn map_patch(there: &Map, wanted: &Map, copied: &BTreeSet<&str>, ours: &[&str]) -> BTreeMap<Text, Option<Text>> {
+    if there == wanted {
+        return BTreeMap::new();
+    }
     let set =
-        wanted.iter().filter(|(key, value)| there.get(*key) != Some(value)).map(|(k, v)| (k.clone(), Some(v.clone())));
-    let mine = |key: &&String| copied.contains(*key) || ours.contains(&key.as_str());
-    let gone = there.keys().filter(mine).filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), None));
+        wanted.iter().filter(|(key, value)| there.get(key) != Some(value)).map(|(k, v)| (k.clone(), Some(v.clone())));
+    let mine = |key: &&Text| copied.contains(key.as_str()) || ours.contains(&key.as_str());
+    let gone = there.keys().filter(mine).filter(|key| !wanted.contains_key(key)).map(|key| (key.clone(), None));
     set.chain(gone).collect()
 }
 
 /// The whole ownerReferences list with or without the link.
-fn owners(state: &MirrorState, owner: Option<&(String, String)>) -> Vec<Value> {
+fn owners(state: &MirrorState, owner: Option<&(Text, Text)>) -> Vec<Value> {
     let link = owner.map(|(name, uid)| json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": "ClusterLink", "name": name, "uid": uid}));
-    state.other_owners.iter().cloned().chain(link).collect()
+    state.other_owners().iter().cloned().chain(link).collect()
 }
 
 /// Takes everything of ours off a Service that somebody took over: our slices first, then our
@@ -262,25 +264,26 @@ impl Marks<'_> {
     /// As labels and annotations.
     pub fn render(self) -> (Map, Map) {
         let Self { link: (link, link_uid), policy, origin, origin_uid, via, mut labels, mut annotations } = self;
-        let record = |map: &Map| (!map.is_empty()).then(|| map.keys().cloned().collect::<Vec<_>>().join(","));
+        let record =
+            |map: &Map| (!map.is_empty()).then(|| map.keys().map(Text::as_str).collect::<Vec<_>>().join(",").into());
         let records = [
             (COPIED_LABELS_ANNOTATION, record(&labels)),
             (COPIED_ANNOTATIONS_ANNOTATION, record(&annotations)),
-            (VIA_ANNOTATION, via),
+            (VIA_ANNOTATION, via.map(Text::from)),
         ];
-        let set = |map: &mut Map, key: &str, value: &str| map.insert(key.to_owned(), value.to_owned());
-        set(&mut labels, MANAGED_BY_LABEL, MANAGER);
-        set(&mut labels, LINK_LABEL, link);
-        set(&mut labels, POLICY_LABEL, &policy.name);
-        set(&mut labels, POLICY_NAMESPACE_LABEL, &policy.namespace);
-        set(&mut annotations, LINK_UID_ANNOTATION, link_uid);
-        set(&mut annotations, ORIGIN_ANNOTATION, &origin.to_string());
-        set(&mut annotations, ORIGIN_UID_ANNOTATION, origin_uid);
-        for (key, value) in records {
-            if let Some(value) = value {
-                set(&mut annotations, key, &value);
-            }
-        }
+        labels.extend([
+            (MANAGED_BY_LABEL, MANAGER),
+            (LINK_LABEL, link),
+            (POLICY_LABEL, &policy.name),
+            (POLICY_NAMESPACE_LABEL, &policy.namespace),
+        ]);
+        let marks: [(&str, Text); 3] = [
+            (LINK_UID_ANNOTATION, link_uid.into()),
+            (ORIGIN_ANNOTATION, origin.to_string().into()),
+            (ORIGIN_UID_ANNOTATION, origin_uid.into()),
+        ];
+        let records = records.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)));
+        annotations.extend(marks.into_iter().chain(records));
         (labels, annotations)
     }
 }

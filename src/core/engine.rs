@@ -16,7 +16,7 @@ use super::{
     export::exporter::{ExportSettings, Exporter},
     io::{About, Event, Input, Output, SessionTask, Write, WriteError, WriteFailure, WriteId, WriteOp, Written},
     link::Loss,
-    model::{Key, LocalService, LocalSlice},
+    model::{Key, LocalService, LocalSlice, Text},
     propagation::Propagation,
     queue::FairQueue,
     reach::Reach,
@@ -31,6 +31,13 @@ use crate::api::{
     names::{LINK_LABEL, ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL, VIA_ANNOTATION},
     policy::PolicyFailure,
 };
+
+/// Most mirrors that are looked at before the next news is taken: where nothing is to be written, a hundred
+/// thousand of them would keep everything else waiting for seconds.
+const LOOKS: usize = 1000;
+
+/// So few more objects are not worth the work of tightening.
+const TIGHTEN_FROM: usize = 4096;
 
 /// What the engine is told at start.
 #[derive(Clone, Debug)]
@@ -53,7 +60,7 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) world: World,
     pub(super) claims: Claims,
-    pub(super) over_limit: BTreeSet<(String, Key)>,
+    pub(super) over_limit: BTreeSet<(Text, Key)>,
     pub(super) now: Timestamp,
     pub(super) status: StatusBook,
     /// Gateway addresses, and which of them answer.
@@ -61,6 +68,10 @@ pub struct Engine {
     /// The exporter's side, where it is turned on.
     pub(super) exporter: Option<Exporter>,
     quota_due: BTreeSet<String>,
+    /// Every mirror is to be looked at.
+    all_due: bool,
+    /// What sessions are to do may be something else than before.
+    pub(super) tasks_due: bool,
     /// Links whose guard must look at news.
     pub(super) guards_due: BTreeSet<String>,
     queue: FairQueue,
@@ -76,6 +87,8 @@ pub struct Engine {
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
     propagation: Propagation,
+    /// With more objects the trees that hold them are made tight again.
+    tight_until: usize,
 }
 
 /// A write that has not been answered.
@@ -92,11 +105,7 @@ impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(mut settings: Settings) -> Self {
         let exporter = settings.export.take().map(Exporter::new);
-        let world = World {
-            namespace: settings.namespace.clone(),
-            cluster_cidrs: settings.cluster_cidrs.clone(),
-            ..World::default()
-        };
+        let world = World::new(&settings.namespace, &settings.cluster_cidrs);
         Self {
             settings,
             world,
@@ -107,6 +116,8 @@ impl Engine {
             reach: Reach::default(),
             exporter,
             quota_due: BTreeSet::new(),
+            all_due: false,
+            tasks_due: true,
             guards_due: BTreeSet::new(),
             queue: FairQueue::default(),
             flights: BTreeMap::new(),
@@ -120,6 +131,7 @@ impl Engine {
             losses: BTreeMap::new(),
             events: Vec::new(),
             propagation: Propagation::default(),
+            tight_until: TIGHTEN_FROM,
         }
     }
 
@@ -146,6 +158,10 @@ impl Engine {
             }
             Input::Tick => {}
         }
+        if std::mem::take(&mut self.all_due) {
+            self.touch_ours();
+        }
+        self.tighten();
         self.advance();
         let mut out = Vec::new();
         if self.ready() {
@@ -162,6 +178,17 @@ impl Engine {
         out
     }
 
+    /// Takes the empty room out of what has grown: each time by a quarter, so that it costs a few
+    /// steps for each object that came.
+    fn tighten(&mut self) {
+        let size = self.world.size() + self.claims.len();
+        if size > self.tight_until {
+            self.world.tighten();
+            self.claims.tighten();
+            self.tight_until = size + (size / 4).max(TIGHTEN_FROM);
+        }
+    }
+
     /// The clock was set back: what waits to be tried again must not wait until it has caught up.
     fn set_back(&mut self, now: Timestamp) {
         self.retries.values_mut().for_each(|retry| retry.no_later(now));
@@ -174,7 +201,14 @@ impl Engine {
         let losses = self.world.links.values().filter_map(|l| l.loss_due()).filter(|due| *due > self.now);
         let leases = self.world.links.values().flat_map(|l| l.lease_deadlines()).filter(|due| *due > self.now);
         let exporter = self.exporter.as_ref().and_then(Exporter::next_wakeup);
-        retries.chain(losses).chain(leases).chain(self.status.next_due()).chain(exporter).min()
+        let more = self.ready() && self.queue.waiting() > 0 && self.flights.len() < self.settings.writes_in_flight;
+        retries
+            .chain(losses)
+            .chain(leases)
+            .chain(self.status.next_due())
+            .chain(exporter)
+            .chain(more.then_some(self.now))
+            .min()
     }
 
     /// Everything that must be known before anything is decided has been listed.
@@ -224,7 +258,7 @@ impl Engine {
     /// Puts a mirror in the queue, in the lane of the link that it belongs to.
     pub(super) fn touch(&mut self, target: Key) {
         let lane = match self.world.owner(&target) {
-            Owner::Ours(link) => link.to_owned(),
+            Owner::Ours(link) => link.into(),
             _ => self.claims.on(&target).next().map(|id| id.link.clone()).unwrap_or_default(),
         };
         self.retries.remove(&target);
@@ -244,12 +278,11 @@ impl Engine {
         {
             for (policy_key, policy) in &self.world.policies {
                 let Some(checked) = policy.accepted() else { continue };
-                let named = self.world.links_of(checked).any(|(name, _)| name == link_name);
-                if named
+                if checked.names(link_name, link)
                     && checked.matches(origin, &found.labels)
                     && self.world.permits(link_name, link, &policy_key.namespace, checked).is_ok()
                 {
-                    let id = ClaimId { link: link_name.to_owned(), origin: origin.clone(), policy: policy_key.clone() };
+                    let id = ClaimId { link: link_name.into(), origin: origin.clone(), policy: policy_key.clone() };
                     wanted.insert(id, select::admit(checked, link_name, origin, found, &self.world));
                 }
             }
@@ -280,17 +313,17 @@ impl Engine {
         let claimed: BTreeSet<Key> = self.claims.of_link(link).map(|(id, _)| id.origin.clone()).collect();
         known.union(&claimed).for_each(|origin| self.reconsider(link, origin));
         self.guard_concerned(link);
-        self.touch_ours();
+        self.all_due = true;
     }
 
     pub(super) fn reconsider_all(&mut self) {
         let links: BTreeSet<String> =
-            self.world.links.keys().cloned().chain(self.claims.iter().map(|(id, _)| id.link.clone())).collect();
+            self.world.links.keys().cloned().chain(self.claims.iter().map(|(id, _)| id.link.to_string())).collect();
         links.iter().for_each(|link| self.reconsider_link(link));
     }
 
-    /// Looks at every mirror that exists: a spec changed.
-    pub(super) fn touch_ours(&mut self) {
+    /// Looks at every mirror that exists: a spec changed, or several in one listing.
+    fn touch_ours(&mut self) {
         let ours: Vec<Key> =
             self.world.services.iter().filter(|(_, s)| s.ours.is_some()).map(|(key, _)| key.clone()).collect();
         ours.into_iter().for_each(|key| self.touch(key));
@@ -299,7 +332,7 @@ impl Engine {
     /// Looks at every mirror of a link: its readiness, addresses or clock changed.
     pub(super) fn touch_link(&mut self, link: &str) {
         let claimed: Vec<Key> = self.claims.of_link(link).filter_map(|(_, claim)| claim.target.clone()).collect();
-        let ours = self.world.services.keys().filter(|key| self.world.owner(key) == Owner::Ours(link)).cloned();
+        let ours = self.world.ours(link).cloned();
         let all: BTreeSet<Key> = claimed.into_iter().chain(ours).collect();
         all.into_iter().for_each(|key| self.touch(key));
         self.status.touch_link(link);
@@ -404,7 +437,7 @@ impl Engine {
             ranked.sort();
             let over: BTreeSet<Key> = ranked.into_iter().skip(limit).map(|(_, origin)| origin.clone()).collect();
             self.over_limit.retain(|(l, _)| *l != link_name);
-            self.over_limit.extend(over.iter().map(|origin| (link_name.clone(), origin.clone())));
+            self.over_limit.extend(over.iter().map(|origin| (Text::from(&link_name), origin.clone())));
             before.symmetric_difference(&over).for_each(|origin| self.touch_origin(&link_name, origin));
         }
     }
@@ -412,7 +445,10 @@ impl Engine {
     // ---- deciding and writing ----
 
     pub(super) fn dispatch(&mut self, out: &mut Vec<Output>) {
-        while self.flights.len() < self.settings.writes_in_flight {
+        for _ in 0..LOOKS {
+            if self.flights.len() >= self.settings.writes_in_flight {
+                break;
+            }
             let Some(target) = self.queue.pop() else { break };
             // Looked at again when its write is answered.
             if self.busy.contains_key(&target) {
@@ -523,7 +559,7 @@ impl Engine {
     /// Takes a Service over unless what is known is newer.
     pub(super) fn set_service(&mut self, key: &Key, service: LocalService) -> bool {
         let newer = |known: &LocalService| {
-            known.uid == service.uid && older(&service.resource_version, &known.resource_version)
+            known.uid == service.uid && service.resource_version.is_older_than(&known.resource_version)
         };
         match self.world.services.get(key) {
             Some(known) if newer(known) || *known == service => false,
@@ -536,8 +572,9 @@ impl Engine {
 
     /// Takes a slice over unless what is known is newer; gives the mirrors concerned.
     pub(super) fn set_slice(&mut self, key: &Key, slice: LocalSlice) -> BTreeSet<Key> {
-        let newer =
-            |known: &LocalSlice| known.uid == slice.uid && older(&slice.resource_version, &known.resource_version);
+        let newer = |known: &LocalSlice| {
+            known.uid == slice.uid && slice.resource_version.is_older_than(&known.resource_version)
+        };
         match self.world.slices.get(key) {
             Some(known) if newer(known) || *known == slice => BTreeSet::new(),
             _ => self.world.set_slice(key, Some(slice)),
@@ -574,6 +611,9 @@ impl Engine {
     // ---- sessions and hostnames ----
 
     fn ask_sessions(&mut self, out: &mut Vec<Output>) {
+        if !(std::mem::take(&mut self.tasks_due) | self.node_users.changed()) {
+            return;
+        }
         let mut wanted: BTreeMap<String, SessionTask> = BTreeMap::new();
         for (name, link) in &self.world.links {
             let Ok(checked) = &link.checked else { continue };
@@ -640,7 +680,7 @@ impl Engine {
             return;
         };
         let note = format!("{origin} of link {} is mirrored as {key} by {via}", label(LINK_LABEL));
-        let about = About::Service(key.clone(), service.uid.clone());
+        let about = About::Service(key.clone(), service.uid.to_string());
         let policy = Key::new(label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL));
         let reason = Reason::Programmed;
         self.tell_policy(&policy, false, reason, note.clone());
@@ -695,10 +735,4 @@ impl WriteOp {
             Self::LinkStatus(..) | Self::PolicyStatus(..) | Self::BindingStatus(..) => None,
         }
     }
-}
-
-/// Whether a resourceVersion is older than another. Kubernetes promises since 1.35 that they are
-/// numbers that grow; where they are not, nothing is older.
-fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }

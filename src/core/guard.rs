@@ -10,7 +10,7 @@ use super::{
     engine::Engine,
     io::Scope,
     link::Link,
-    model::{Key, Map, Origin},
+    model::{Key, Map, Origin, Text, Uid},
     name,
     world::{Mirror, Owner},
 };
@@ -54,11 +54,11 @@ pub struct Guard {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// uid of the mirror.
-    pub uid: String,
+    pub uid: Uid,
     /// Its origin.
     pub origin: Key,
     /// uid of its origin.
-    pub origin_uid: String,
+    pub origin_uid: Text,
     /// The policy that it is of.
     pub policy: Key,
 }
@@ -86,8 +86,8 @@ impl Guard {
     }
 
     /// Whether that mirror is held, and not another one of its name.
-    pub fn holds(&self, mirror: &Key, uid: &str) -> Option<&Held> {
-        self.held.get(mirror).filter(|held| held.uid == uid)
+    pub fn holds(&self, mirror: &Key, uid: &Uid) -> Option<&Held> {
+        self.held.get(mirror).filter(|held| held.uid == *uid)
     }
 
     /// Since when mirrors are held.
@@ -113,7 +113,9 @@ impl Guard {
     /// The token that lets the held mirrors go: of exactly these, for a mirror that is made anew has
     /// another uid.
     pub fn token(&self, link_uid: &str) -> String {
-        let of = |(mirror, held): (&Key, &Held)| [mirror.namespace.clone(), mirror.name.clone(), held.uid.clone()];
+        let of = |(mirror, held): (&Key, &Held)| {
+            [mirror.namespace.to_string(), mirror.name.to_string(), held.uid.to_string()]
+        };
         let fields: Vec<String> = std::iter::once(link_uid.to_owned()).chain(self.held.iter().flat_map(of)).collect();
         name::hash(&fields.iter().map(String::as_str).collect::<Vec<_>>(), TOKEN_DIGITS)
     }
@@ -358,10 +360,9 @@ impl Engine {
 /// Origins that a listing lacks because the link does not ask for them any more: their labels, as
 /// they were, are not what its selector takes.
 pub fn not_asked_for<'a>(link: &'a Link, listed: &'a BTreeMap<Key, Origin>) -> impl Iterator<Item = &'a Key> {
-    use kube::core::SelectorExt;
     let lacking = link.remote.services.iter().filter(|(key, _)| !listed.contains_key(key));
     lacking
-        .filter(|(_, origin)| link.checked.as_ref().is_ok_and(|checked| !checked.sees.matches(&origin.labels)))
+        .filter(|(_, origin)| link.checked.as_ref().is_ok_and(|checked| !origin.labels.selected_by(&checked.sees)))
         .map(|(key, _)| key)
 }
 

@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::model::{
-    Key, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
-    SlicePort,
+    Key, List, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
+    SlicePort, Text, Uid, Version,
 };
 use super::{
     envoy::{EnvoyConfig, EnvoyState},
@@ -358,9 +358,9 @@ pub enum WriteOp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     /// uid.
-    pub uid: String,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: String,
+    pub resource_version: Version,
 }
 
 /// A mirror to make.
@@ -371,37 +371,37 @@ pub struct MirrorService {
     /// Annotations.
     pub annotations: Map,
     /// Owner: (name, uid) of the ClusterLink, under `deletionPolicy: Delete`.
-    pub owner: Option<(String, String)>,
+    pub owner: Option<(Text, Text)>,
     /// `clusterIP: None`.
     pub headless: bool,
     /// Ports.
-    pub ports: Vec<SlicePort>,
+    pub ports: List<SlicePort>,
 }
 
 /// Changes of a mirror; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServicePatch {
     /// Labels to set (`Some`) or to remove (`None`).
-    pub labels: BTreeMap<String, Option<String>>,
+    pub labels: BTreeMap<Text, Option<Text>>,
     /// Annotations to set or to remove.
-    pub annotations: BTreeMap<String, Option<String>>,
+    pub annotations: BTreeMap<Text, Option<Text>>,
     /// ownerReferences, whole list, rendered.
     pub owners: Option<Vec<serde_json::Value>>,
     /// Ports, whole list.
-    pub ports: Option<Vec<SlicePort>>,
+    pub ports: Option<List<SlicePort>>,
     /// Set `type: ClusterIP`.
     pub cluster_ip_type: bool,
     /// Set `ipFamilyPolicy: PreferDualStack`.
     pub prefer_dual_stack: bool,
     /// Fields of spec to remove, by name.
-    pub remove_fields: Vec<String>,
+    pub remove_fields: Vec<Text>,
 }
 
 /// A slice to make, or what one should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorSlice {
     /// The mirror, in the slice's namespace: (name, uid).
-    pub service: (String, String),
+    pub service: (Text, Uid),
     /// What it says.
     pub body: SliceBody,
 }

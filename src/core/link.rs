@@ -14,9 +14,10 @@ use kube::core::Selector;
 use super::{
     address,
     guard::Guard,
-    model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole},
+    model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole, Text},
     reach::ProbeTerms,
     select::{self, Refusal},
+    world::names_of,
 };
 use crate::api::{
     ClusterLink, Reason,
@@ -122,7 +123,7 @@ pub struct Remote {
     /// EndpointSlices.
     pub slices: BTreeMap<Key, RemoteSlice>,
     /// Names of those slices, by the Service they speak of.
-    pub slices_of: BTreeMap<Key, BTreeSet<String>>,
+    pub slices_of: BTreeSet<(Key, Text)>,
     /// Nodes, or why they cannot be read; none: not read.
     pub nodes: Option<Result<BTreeMap<String, RemoteNode>, String>>,
     /// The resync request that the listing answers.
@@ -176,7 +177,7 @@ impl Link {
             last_sync: status.and_then(|s| s.last_sync_time.as_ref().map(|t| t.0)),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
-            slices_of: BTreeMap::new(),
+            slices_of: BTreeSet::new(),
             nodes: None,
             handled_reconcile: status.and_then(|s| s.last_handled_reconcile_at.clone()),
             leases_due: BTreeSet::new(),
@@ -304,16 +305,16 @@ impl Link {
     }
 
     /// The link, as an owner of its mirrors under `deletionPolicy: Delete`.
-    pub fn owner(&self, name: &str) -> Option<(String, String)> {
-        (self.object.spec.deletion_policy == DeletionPolicy::Delete).then(|| (name.to_owned(), self.uid().to_owned()))
+    pub fn owner(&self, name: &str) -> Option<(Text, Text)> {
+        (self.object.spec.deletion_policy == DeletionPolicy::Delete).then(|| (name.into(), self.uid().into()))
     }
 }
 
 impl Remote {
     /// The slices that speak of an origin.
     pub fn slices_of<'a>(&'a self, origin: &'a Key) -> impl Iterator<Item = (&'a str, &'a RemoteSlice)> {
-        self.slices_of.get(origin).into_iter().flatten().filter_map(|name| {
-            let key = Key::new(origin.namespace.clone(), name.clone());
+        names_of(&self.slices_of, origin).filter_map(|name| {
+            let key = Key::new(&origin.namespace, name);
             self.slices.get(&key).map(|slice| (name.as_str(), slice))
         })
     }
@@ -333,12 +334,12 @@ impl Remote {
     pub fn set_slice(&mut self, key: &Key, slice: Option<RemoteSlice>) -> BTreeSet<Key> {
         let old = match slice {
             Some(slice) => {
-                self.slices_of.entry(slice_origin(key, &slice)).or_default().insert(key.name.clone());
                 let origin = slice_origin(key, &slice);
+                self.slices_of.insert((origin.clone(), key.name.clone()));
                 let old = self.slices.insert(key.clone(), slice);
                 let mut concerned = BTreeSet::from([origin.clone()]);
                 if let Some(before) = old.map(|s| slice_origin(key, &s)).filter(|before| *before != origin) {
-                    self.unindex(&before, &key.name);
+                    self.slices_of.remove(&(before.clone(), key.name.clone()));
                     concerned.insert(before);
                 }
                 return concerned;
@@ -349,19 +350,17 @@ impl Remote {
             None => BTreeSet::new(),
             Some(slice) => {
                 let origin = slice_origin(key, &slice);
-                self.unindex(&origin, &key.name);
+                self.slices_of.remove(&(origin.clone(), key.name.clone()));
                 BTreeSet::from([origin])
             }
         }
     }
 
-    fn unindex(&mut self, origin: &Key, slice: &str) {
-        if let Some(names) = self.slices_of.get_mut(origin) {
-            names.remove(slice);
-            if names.is_empty() {
-                self.slices_of.remove(origin);
-            }
-        }
+    /// Takes a complete listing over. What is made at once has no empty room in it.
+    pub fn set_all(&mut self, services: BTreeMap<Key, Origin>, slices: BTreeMap<Key, RemoteSlice>) {
+        self.slices_of = slices.iter().map(|(key, slice)| (slice_origin(key, slice), key.name.clone())).collect();
+        self.services = services;
+        self.slices = slices;
     }
 }
 
@@ -371,5 +370,5 @@ fn slice_origin(key: &Key, slice: &RemoteSlice) -> Key {
         SliceRole::Pods { service } => service,
         SliceRole::Published(published) => &published.service,
     };
-    Key::new(key.namespace.clone(), service.clone())
+    Key::new(&key.namespace, service)
 }

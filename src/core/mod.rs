@@ -25,5 +25,6 @@ pub mod resolve;
 pub mod retry;
 pub mod select;
 pub mod status;
+pub mod value;
 pub mod way;
 pub mod world;

@@ -1,26 +1,37 @@
 //! What the deciding side knows of objects: small, checked, comparable values. Readers convert
 //! wire objects to these on entry; writers render these to JSON. No Kubernetes type passes.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 
-/// Labels or annotations.
-pub type Map = BTreeMap<String, String>;
+use super::value::Pooled;
+pub use super::value::{Address, List, Map, Seldom, Text, Uid, Version};
+use crate::intern::Pool;
 
 /// `<namespace>/<name>` of a namespaced object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Text,
     /// Its name.
-    pub name: String,
+    pub name: Text,
 }
 
 impl Key {
     /// The key of `namespace/name`.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Text>, name: impl Into<Text>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Whether a text is this key.
+    pub fn is(&self, text: &str) -> bool {
+        text.split_once('/').is_some_and(|(namespace, name)| self.namespace == namespace && self.name == name)
     }
 }
 
@@ -121,16 +132,16 @@ pub enum OriginType {
 }
 
 /// A port of an origin, as it is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OriginPort {
     /// Name; empty where a Service with a single port leaves it out.
-    pub name: String,
+    pub name: Text,
     /// Port of the Service, 1–65535.
     pub port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
     /// Application protocol, as the origin says it.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Text>,
     /// Port on every node, where there is one.
     pub node_port: Option<u16>,
     /// `targetPort`, the port on its pods, where that is a number and not a name.
@@ -141,16 +152,16 @@ pub struct OriginPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ingress {
     /// An IP address, not yet checked: it comes from the remote.
-    Ip(String),
+    Ip(Text),
     /// A hostname, to be resolved as an absolute name.
-    Hostname(String),
+    Hostname(Text),
 }
 
 /// A remote Service, reduced to what decides about its mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Its uid.
-    pub uid: String,
+    pub uid: Text,
     /// Its labels, whole: selectors and allow-lists read them.
     pub labels: Map,
     /// Its annotations without those that are neither ever copied nor read.
@@ -158,7 +169,7 @@ pub struct Origin {
     /// Its type.
     pub kind: OriginType,
     /// Its ports.
-    pub ports: Vec<OriginPort>,
+    pub ports: List<OriginPort>,
     /// Whether it selects pods; without, somebody else makes its slices.
     pub has_selector: bool,
     /// What its load balancer reports.
@@ -167,20 +178,20 @@ pub struct Origin {
     pub local_traffic: bool,
     /// Why the object cannot be understood (bad port, protocol or type), in words for a user.
     /// Such an origin is skipped; it never fails the link.
-    pub malformed: Option<String>,
+    pub malformed: Option<Text>,
 }
 
 /// A port of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlicePort {
     /// Name; empty for a Service's only, unnamed port.
-    pub name: String,
+    pub name: Text,
     /// Port number, 1–65535.
     pub port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
     /// Application protocol.
-    pub app_protocol: Option<String>,
+    pub app_protocol: Option<Text>,
 }
 
 /// Conditions of an endpoint. Unset `ready` counts as true, as Kubernetes says.
@@ -204,14 +215,14 @@ impl Readiness {
 /// An endpoint of a remote slice; addresses are unchecked text from the remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteEndpoint {
-    /// Its addresses; Kubernetes uses the first only.
-    pub addresses: Vec<String>,
+    /// The first of its addresses: Kubernetes uses no other.
+    pub address: Option<Address>,
     /// Its conditions.
     pub readiness: Readiness,
     /// Its hostname, for headless Services.
-    pub hostname: Option<String>,
+    pub hostname: Option<Text>,
     /// The node it runs on.
-    pub node: Option<String>,
+    pub node: Option<Text>,
 }
 
 /// Address type of a remote slice.
@@ -231,11 +242,11 @@ pub struct RemoteSlice {
     /// Type of its addresses.
     pub address_type: AddressType,
     /// Its ports; none means that it cannot be used.
-    pub ports: Vec<SlicePort>,
+    pub ports: List<SlicePort>,
     /// Its endpoints.
     pub endpoints: Vec<RemoteEndpoint>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`, passed on by Direct.
-    pub trigger_time: Option<String>,
+    pub trigger_time: Option<Text>,
 }
 
 /// What a remote slice is.
@@ -244,7 +255,7 @@ pub enum SliceRole {
     /// Kubernetes' own: the pods of the Service named (label `kubernetes.io/service-name`).
     Pods {
         /// Name of the Service, in the slice's namespace.
-        service: String,
+        service: Text,
     },
     /// A published slice: the gateway in front of the Service (design: section 4).
     Published(Box<Published>),
@@ -254,19 +265,19 @@ pub enum SliceRole {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Name of the Service, in the slice's namespace (label `heliostat.dev/service-name`).
-    pub service: String,
+    pub service: Text,
     /// The binding that published it.
-    pub binding: String,
+    pub binding: Text,
     /// Version of the contract.
-    pub contract: String,
+    pub contract: Text,
     /// Routing.
-    pub routing: String,
+    pub routing: Text,
     /// Names the gateway answers.
-    pub hostnames: Vec<String>,
+    pub hostnames: Vec<Text>,
     /// Port lease, a Go duration.
-    pub port_lease: Option<String>,
+    pub port_lease: Option<Text>,
     /// Linkerd identity.
-    pub identity: Option<String>,
+    pub identity: Option<Text>,
 }
 
 /// A remote node, for NodePort.
@@ -275,18 +286,18 @@ pub struct RemoteNode {
     /// Ready and schedulable.
     pub usable: bool,
     /// `ExternalIP` addresses, unchecked.
-    pub external: Vec<String>,
+    pub external: Vec<Text>,
     /// `InternalIP` addresses, unchecked.
-    pub internal: Vec<String>,
+    pub internal: Vec<Text>,
 }
 
 /// A Service of this cluster. Of those that do not carry our managed-by label only `meta` is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalService {
     /// uid.
-    pub uid: String,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: String,
+    pub resource_version: Version,
     /// Being deleted.
     pub terminating: bool,
     /// What matters of a Service that carries our managed-by label or our link-uid annotation.
@@ -301,31 +312,60 @@ pub struct MirrorState {
     /// All annotations.
     pub annotations: Map,
     /// ownerReferences to a ClusterLink: (name, uid).
-    pub link_owners: Vec<(String, String)>,
-    /// Other ownerReferences, as they are, so that a patch of the list keeps them.
-    pub other_owners: Vec<serde_json::Value>,
+    pub link_owners: List<(Text, Text)>,
     /// `type`.
-    pub service_type: String,
+    pub service_type: Text,
     /// `clusterIP: None`.
     pub headless: bool,
     /// Has a selector: somebody took it over.
     pub has_selector: bool,
     /// `ipFamilies`.
-    pub families: Vec<Family>,
+    pub families: List<Family>,
     /// `ipFamilyPolicy` is PreferDualStack.
     pub prefers_dual_stack: bool,
     /// Ports, with what somebody may have edited.
-    pub ports: Vec<LocalPort>,
+    pub ports: List<LocalPort>,
+    /// What most mirrors have nothing of.
+    pub odd: Seldom<Oddities>,
+}
+
+/// What of a mirror is as others have made it, and its condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// ownerReferences to anything but a ClusterLink, as they are, so that a patch of the list keeps them.
+    pub other_owners: Vec<serde_json::Value>,
     /// Fields we never set and somebody did (externalIPs, externalName, loadBalancer*, …), by name.
-    pub foreign_fields: Vec<String>,
+    pub foreign_fields: Vec<Text>,
     /// `status.conditions` entry `heliostat.dev/Mirrored`.
     pub mirrored: Option<MirroredCondition>,
     /// Other entries of `status.conditions`, as they are.
     pub other_conditions: Vec<serde_json::Value>,
 }
 
+impl MirrorState {
+    /// See [`Oddities`].
+    pub fn other_owners(&self) -> &[serde_json::Value] {
+        self.odd.get().map_or(&[], |odd| &odd.other_owners)
+    }
+
+    /// See [`Oddities`].
+    pub fn foreign_fields(&self) -> &[Text] {
+        self.odd.get().map_or(&[], |odd| &odd.foreign_fields)
+    }
+
+    /// See [`Oddities`].
+    pub fn mirrored(&self) -> Option<&MirroredCondition> {
+        self.odd.get()?.mirrored.as_ref()
+    }
+
+    /// See [`Oddities`].
+    pub fn other_conditions(&self) -> &[serde_json::Value] {
+        self.odd.get().map_or(&[], |odd| &odd.other_conditions)
+    }
+}
+
 /// A port of a local Service that carries our markers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LocalPort {
     /// Name, port, protocol, application protocol.
     pub port: SlicePort,
@@ -337,9 +377,9 @@ pub struct LocalPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirroredCondition {
     /// Reason, one word.
-    pub reason: String,
+    pub reason: Text,
     /// Message.
-    pub message: String,
+    pub message: Text,
     /// When it turned False.
     pub since: Timestamp,
     /// The mirror's metadata.generation is not used by Services; 0.
@@ -350,21 +390,21 @@ pub struct MirroredCondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSlice {
     /// uid.
-    pub uid: String,
+    pub uid: Uid,
     /// resourceVersion.
-    pub resource_version: String,
+    pub resource_version: Version,
     /// Being deleted.
     pub terminating: bool,
     /// Label `kubernetes.io/service-name`.
-    pub service: Option<String>,
+    pub service: Option<Text>,
     /// uids of the Services that own it.
-    pub service_owners: Vec<String>,
+    pub service_owners: Vec<Uid>,
     /// Other ownerReferences exist.
     pub other_owners: bool,
     /// What it says.
     pub body: SliceBody,
     /// `addressType` as text where it is none of ours.
-    pub alien_type: Option<String>,
+    pub alien_type: Option<Text>,
     /// Fields or labels that we never set: targetRef, nodeName, zone, hints and the like.
     pub alien_fields: bool,
 }
@@ -375,15 +415,15 @@ pub struct SliceBody {
     /// Address family.
     pub family: Family,
     /// Ports, sorted.
-    pub ports: Vec<SlicePort>,
+    pub ports: List<SlicePort>,
     /// Endpoints, sorted by address.
     pub endpoints: Vec<MirrorEndpoint>,
     /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
-    pub trigger_time: Option<String>,
+    pub trigger_time: Option<Text>,
     /// For how long its ports may be used while the link does not confirm them, in whole seconds
     /// (`3600s`); only by a gateway with routing Port. A controller that starts while the exporter is
     /// away knows it from here.
-    pub port_lease: Option<String>,
+    pub port_lease: Option<Text>,
     /// What Linkerd must know of the addresses; only by a gateway with routing Linkerd.
     pub linkerd: Option<Box<LinkerdKeys>>,
 }
@@ -393,9 +433,9 @@ pub struct SliceBody {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkerdKeys {
     /// TLS identity of the gateway.
-    pub identity: Option<String>,
+    pub identity: Option<Text>,
     /// Full name of the origin in its own cluster.
-    pub service: Option<String>,
+    pub service: Option<Text>,
 }
 
 /// An endpoint of a mirror.
@@ -406,7 +446,7 @@ pub struct MirrorEndpoint {
     /// Its conditions.
     pub readiness: Readiness,
     /// Its hostname, for headless mirrors.
-    pub hostname: Option<String>,
+    pub hostname: Option<Text>,
 }
 
 /// A namespace of this cluster.
@@ -425,4 +465,32 @@ pub struct LocalNode {
     pub addresses: Vec<IpAddr>,
     /// Its pod ranges.
     pub pod_cidrs: Vec<ipnet::IpNet>,
+}
+
+impl Pooled for OriginPort {
+    fn pool() -> &'static Pool<Arc<[Self]>> {
+        static LISTS: LazyLock<Pool<Arc<[OriginPort]>>> = LazyLock::new(Pool::default);
+        &LISTS
+    }
+}
+
+impl Pooled for SlicePort {
+    fn pool() -> &'static Pool<Arc<[Self]>> {
+        static LISTS: LazyLock<Pool<Arc<[SlicePort]>>> = LazyLock::new(Pool::default);
+        &LISTS
+    }
+}
+
+impl Pooled for Family {
+    fn pool() -> &'static Pool<Arc<[Self]>> {
+        static LISTS: LazyLock<Pool<Arc<[Family]>>> = LazyLock::new(Pool::default);
+        &LISTS
+    }
+}
+
+impl Pooled for LocalPort {
+    fn pool() -> &'static Pool<Arc<[Self]>> {
+        static LISTS: LazyLock<Pool<Arc<[LocalPort]>>> = LazyLock::new(Pool::default);
+        &LISTS
+    }
 }

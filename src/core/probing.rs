@@ -97,8 +97,9 @@ impl Engine {
             AddressType::Ip(_) => text == target.address.to_string(),
             AddressType::Fqdn => self.resolves_to(text, target.address),
         };
-        let leads =
-            |e: &super::model::RemoteEndpoint| e.readiness.ready && e.addresses.first().is_some_and(|text| here(text));
+        let leads = |e: &super::model::RemoteEndpoint| {
+            e.readiness.ready && e.address.as_ref().is_some_and(|address| here(&address.as_text()))
+        };
         if !slice.endpoints.iter().any(leads) {
             return None;
         }

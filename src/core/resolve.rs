@@ -15,7 +15,7 @@ use super::{
     guard::Held,
     io::{MirrorService, WriteOp},
     link::{Link, Loss},
-    model::{Key, LocalService, MirrorState, OriginType, Protocol, RemoteSlice, SlicePort, SliceRole},
+    model::{Key, LocalService, MirrorState, OriginType, Protocol, RemoteSlice, SlicePort, SliceRole, Text},
     name,
     reach::{Reach, Target},
     select::{CheckedPolicy, Refusal},
@@ -37,7 +37,7 @@ pub struct View<'a> {
     /// All claims.
     pub claims: &'a Claims,
     /// Origins over a link's limit: (link, origin).
-    pub over_limit: &'a BTreeSet<(String, Key)>,
+    pub over_limit: &'a BTreeSet<(Text, Key)>,
     /// Which gateway addresses answer.
     pub reach: &'a Reach,
     /// DNS domain of this cluster.
@@ -89,7 +89,7 @@ impl<'a> View<'a> {
         let world = self.world;
         let observed = world.services.get(key);
         if observed.is_some_and(|s| s.terminating)
-            || world.namespaces.get(&key.namespace).is_some_and(|n| n.terminating)
+            || world.namespaces.get(key.namespace.as_str()).is_some_and(|n| n.terminating)
         {
             return Decision::default();
         }
@@ -138,7 +138,8 @@ impl<'a> View<'a> {
                     return Decision::default();
                 };
                 let same_origin =
-                    state.annotations.get(ORIGIN_ANNOTATION) == Some(&winner.origin.to_string()) && winner.link == link;
+                    state.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| winner.origin.is(origin))
+                        && winner.link == link;
                 decision.write = if !same_origin {
                     Some(WriteOp::DeleteService(key.clone(), diff::at(observed)))
                 } else if desired.undecided {
@@ -181,8 +182,7 @@ impl<'a> View<'a> {
             return Holder::Held;
         }
         let loss = link.loss(self.now);
-        let uid = world.services.get(key).map_or("", |service| service.uid.as_str());
-        if let Some(held) = link.guard.holds(key, uid)
+        if let Some(held) = world.services.get(key).and_then(|service| link.guard.holds(key, &service.uid))
             && loss != Loss::Act(LossAction::Delete)
             && self.could_claim(link_name, link, &held.origin, key)
         {
@@ -232,12 +232,12 @@ impl<'a> View<'a> {
     /// specs alone tell.
     pub(super) fn could_claim(&self, link_name: &str, link: &Link, origin: &Key, target: &Key) -> bool {
         let seen = &link.object.spec.services.namespaces;
-        let in_sight = seen.is_empty() || seen.contains(&origin.namespace);
+        let in_sight = seen.is_empty() || seen.iter().any(|namespace| origin.namespace == *namespace);
         in_sight
             && self.world.policies.iter().any(|(key, policy)| match &policy.checked {
                 Err(_) => true,
                 Ok(checked) => {
-                    self.world.links_of(checked).any(|(name, _)| name == link_name)
+                    checked.names(link_name, link)
                         && self.world.permits(link_name, link, &key.namespace, checked).is_ok()
                         && checked.wants_namespace(&origin.namespace)
                         && checked.target(link_name, origin).is_ok_and(|t| t == *target)
@@ -253,7 +253,7 @@ impl<'a> View<'a> {
     /// Claims that may have the name now.
     fn eligible(&self, key: &Key) -> impl Iterator<Item = &'a ClaimId> {
         self.claims.on(key).filter(|id| {
-            let link = self.world.links.get(&id.link);
+            let link = self.world.links.get(id.link.as_str());
             let usable = |link: &Link| {
                 !link.frozen(self.world.cluster_uid.as_deref()) && link.loss(self.now) != Loss::Act(LossAction::Delete)
             };
@@ -281,7 +281,7 @@ impl<'a> View<'a> {
         let eligible: BTreeSet<&ClaimId> = self.eligible(key).collect();
         let outcome = |id: &ClaimId| {
             if self.over(id) {
-                let limit = self.world.links.get(&id.link).map_or(0, |l| l.object.spec.limits.services);
+                let limit = self.world.links.get(id.link.as_str()).map_or(0, |l| l.object.spec.limits.services);
                 return Outcome::Refused(Refusal::new(
                     Reason::QuotaExceeded,
                     format!(
@@ -309,7 +309,7 @@ impl<'a> View<'a> {
     /// What the winner's mirror should look like, and what to say of it.
     fn desired(&self, key: &Key, winner: &ClaimId, state: Option<&MirrorState>) -> Option<(Decision, Desired)> {
         let world = self.world;
-        let link = world.links.get(&winner.link)?;
+        let link = world.links.get(winner.link.as_str())?;
         let origin = link.remote.services.get(&winner.origin)?;
         let policy = self.policy(winner)?;
         let addresses = world.address_policy(link.checked.as_ref().ok()?);
@@ -346,14 +346,14 @@ impl<'a> View<'a> {
         let mut outcomes = self.losers(key, Some(winner));
         outcomes.push(match route.awaits {
             true => (winner.clone(), Outcome::Awaited),
-            false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes }),
+            false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes: notes.into() }),
         });
         let decision = Decision {
             write: None,
             outcomes,
-            nodes: route.nodes.then(|| winner.link.clone()),
+            nodes: route.nodes.then(|| winner.link.to_string()),
             gateways: gateways(&winner.link, &route),
-            waits: desired.undecided.then(|| winner.link.clone()),
+            waits: desired.undecided.then(|| winner.link.to_string()),
             hosts: route.hosts,
             lease_due: None,
             unavailable: route.unavailable,
@@ -419,7 +419,7 @@ fn gateways(link: &str, route: &Route) -> BTreeMap<Target, Option<u16>> {
     for body in route.slices.values() {
         let lowest = body.ports.iter().filter(|p| p.protocol == Protocol::Tcp).map(|p| p.port).min();
         for endpoint in &body.endpoints {
-            let target = Target { link: link.to_owned(), binding: binding.clone(), address: endpoint.address };
+            let target = Target { link: link.to_owned(), binding: binding.to_string(), address: endpoint.address };
             let port: &mut Option<u16> = found.entry(target).or_default();
             *port = port.iter().copied().chain(lowest).min();
         }
@@ -432,7 +432,7 @@ fn incumbent(link: &str, state: &MirrorState) -> Option<ClaimId> {
     let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
     let policy = Key::new(state.labels.get(POLICY_NAMESPACE_LABEL)?.clone(), state.labels.get(POLICY_LABEL)?.clone());
     debug_assert!(state.annotations.contains_key(LINK_UID_ANNOTATION));
-    Some(ClaimId { link: link.to_owned(), origin, policy })
+    Some(ClaimId { link: link.into(), origin, policy })
 }
 
 fn foreign(key: &Key) -> String {

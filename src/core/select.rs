@@ -1,13 +1,14 @@
 //! Why is this origin mirrored, or not? An ordered chain of small checks; each refusal is a
 //! reason and a message that go verbatim into status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 
 use super::{
+    link::Link,
     model::{Key, LocalNamespace, Map, Origin, OriginPort, OriginType},
     name::{self, Variables},
 };
@@ -150,6 +151,16 @@ impl CheckedPolicy {
         })
     }
 
+    /// Whether the policy names that link.
+    pub fn names(&self, name: &str, link: &Link) -> bool {
+        match &self.links {
+            LinkChoice::Names(names) => names.contains(name),
+            LinkChoice::Matching(selector) => {
+                selector.matches(link.object.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
+            }
+        }
+    }
+
     /// Whether the policy selects origins of that remote namespace.
     pub fn wants_namespace(&self, namespace: &str) -> bool {
         match &self.namespaces {
@@ -160,13 +171,13 @@ impl CheckedPolicy {
 
     /// Whether the policy selects that origin at all. What it does not select is not counted.
     pub fn matches(&self, key: &Key, labels: &Map) -> bool {
-        !is_probe(labels) && self.wants_namespace(&key.namespace) && self.selector.matches(labels)
+        !is_probe(labels) && self.wants_namespace(&key.namespace) && labels.selected_by(&self.selector)
     }
 
     /// The ports that the policy wants of an origin.
     pub fn wanted_ports<'a>(&self, origin: &'a Origin) -> Vec<&'a OriginPort> {
         let wanted = |p: &&OriginPort| {
-            self.ports.is_empty() || self.ports.contains(&p.name) || self.ports.contains(&p.port.to_string())
+            self.ports.is_empty() || self.ports.contains(p.name.as_str()) || self.ports.contains(&p.port.to_string())
         };
         origin.ports.iter().filter(wanted).collect()
     }
@@ -177,10 +188,10 @@ impl CheckedPolicy {
         let invalid = |message| Refusal::new(Reason::InvalidName, message);
         let name = variables.mirror_name(&self.name).map_err(invalid)?;
         let namespace = match &self.target {
-            TargetNamespace::Own(namespace) => namespace.clone(),
-            TargetNamespace::Template(template) => variables.mirror_namespace(template).map_err(invalid)?,
+            TargetNamespace::Own(namespace) => namespace.into(),
+            TargetNamespace::Template(template) => variables.mirror_namespace(template).map_err(invalid)?.into(),
         };
-        Ok(Key { namespace, name })
+        Ok(Key { namespace, name: name.into() })
     }
 }
 

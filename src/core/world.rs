@@ -7,14 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kube::core::SelectorExt;
 
 use super::{
     address::AddressPolicy,
     io::Change,
     link::{CheckedLink, Link},
-    model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice, MirrorState},
-    select::{self, CheckedPolicy, Refusal, Surroundings},
+    model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice, MirrorState, Text},
+    select::{CheckedPolicy, Refusal, Surroundings},
 };
 use crate::api::{
     GatewayBinding, MirrorPolicy, Reason,
@@ -52,10 +51,14 @@ pub struct World {
     pub namespaces: BTreeMap<String, LocalNamespace>,
     /// Services.
     pub services: BTreeMap<Key, LocalService>,
+    /// Those that name a link, by the uid that they name.
+    mirrors: BTreeSet<(Text, Key)>,
+    /// Names of links by their uids: where to look first.
+    link_names: BTreeMap<String, String>,
     /// EndpointSlices with our managed-by label.
     pub slices: BTreeMap<Key, LocalSlice>,
     /// Names of those slices, by the Service they belong to.
-    pub slices_of: BTreeMap<Key, BTreeSet<String>>,
+    pub slices_of: BTreeSet<(Key, Text)>,
     /// Nodes.
     pub nodes: BTreeMap<String, LocalNode>,
     /// Service ranges.
@@ -152,6 +155,24 @@ pub struct Mirror<'a> {
 }
 
 impl World {
+    /// One of which nothing is known yet.
+    pub fn new(namespace: &str, cluster_cidrs: &[IpNet]) -> Self {
+        Self { namespace: namespace.to_owned(), cluster_cidrs: cluster_cidrs.to_vec(), ..Self::default() }
+    }
+
+    /// How many objects of this cluster that may be many are known.
+    pub fn size(&self) -> usize {
+        self.services.len() + self.slices.len()
+    }
+
+    /// Takes the empty room out of the trees.
+    pub fn tighten(&mut self) {
+        tighten(&mut self.services);
+        tighten(&mut self.slices);
+        tighten_set(&mut self.slices_of);
+        tighten_set(&mut self.mirrors);
+    }
+
     /// Whose the Service of that name is (design: section 3, "Ours").
     pub fn owner(&self, key: &Key) -> Owner<'_> {
         let Some(service) = self.services.get(key) else { return Owner::Nobody };
@@ -177,22 +198,58 @@ impl World {
                 .as_ref()
                 .is_some_and(|a| a.get(ADOPT_ANNOTATION).is_some_and(|old| old == uid))
         };
-        let found = self.links.iter().find(|(_, link)| link.uid() == uid);
+        let known = self.link_names.get(uid).and_then(|name| self.links.get_key_value(name));
+        let found = known.filter(|(_, link)| link.uid() == uid);
+        let found = found.or_else(|| self.links.iter().find(|(_, link)| link.uid() == uid));
         found.or_else(|| self.links.iter().find(|(_, link)| adopts(link))).map(|(name, _)| name.as_str())
+    }
+
+    /// Takes a link over, or lets it go; gives what it was before.
+    pub fn set_link(&mut self, name: &str, link: Option<Link>) -> Option<Link> {
+        let uid = link.as_ref().map(|link| link.uid().to_owned());
+        let old = match link {
+            Some(link) => self.links.insert(name.to_owned(), link),
+            None => self.links.remove(name),
+        };
+        self.link_names.retain(|_, of| of != name);
+        self.link_names.extend(uid.map(|uid| (uid, name.to_owned())));
+        old
+    }
+
+    /// Takes a Service over, or lets it go; gives what it was before.
+    pub fn set_service(&mut self, key: &Key, service: Option<LocalService>) -> Option<LocalService> {
+        let names = |service: &LocalService| service.ours.as_ref()?.annotations.get(LINK_UID_ANNOTATION).cloned();
+        let after = service.as_ref().and_then(names);
+        let old = match service {
+            Some(service) => self.services.insert(key.clone(), service),
+            None => self.services.remove(key),
+        };
+        let before = old.as_ref().and_then(names);
+        if before != after {
+            before.map(|uid| self.mirrors.remove(&(uid, key.clone())));
+            after.map(|uid| self.mirrors.insert((uid, key.clone())));
+        }
+        old
+    }
+
+    /// The Services that are ours through a link.
+    pub fn ours<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Key> {
+        let link = self.links.get(name);
+        let uid = link.map(Link::uid);
+        let adopted = link.and_then(|link| link.object.metadata.annotations.as_ref()?.get(ADOPT_ANNOTATION));
+        let uids: BTreeSet<Text> = uid.into_iter().chain(adopted.map(String::as_str)).map(Text::from).collect();
+        let of = |uid: Text| {
+            let first = (uid.clone(), Key::default());
+            self.mirrors.range(first..).take_while(move |(of, _)| *of == uid).map(|(_, key)| key)
+        };
+        uids.into_iter().flat_map(of).filter(move |key| self.owner(key) == Owner::Ours(name))
     }
 
     /// The mirrors of a link that exist and whose marks name an origin.
     pub fn mirrors_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Mirror<'a>> {
-        let link = self.links.get(name);
-        let uid = link.map(Link::uid);
-        let adopted = link.and_then(|link| link.object.metadata.annotations.as_ref()?.get(ADOPT_ANNOTATION));
-        self.services.iter().filter_map(move |(key, service)| {
+        self.ours(name).filter_map(move |key| {
+            let service = self.services.get(key).filter(|service| !service.terminating)?;
             let state = service.ours.as_deref()?;
-            // Cheaper than to ask whose it is, which is asked then.
-            let of = state.annotations.get(LINK_UID_ANNOTATION)?;
-            if (uid != Some(of) && adopted != Some(of)) || service.terminating || self.owner(key) != Owner::Ours(name) {
-                return None;
-            }
             let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
             Some(Mirror { key, service, state, origin })
         })
@@ -200,31 +257,28 @@ impl World {
 
     /// Our slices of a mirror.
     pub fn slices_of<'a>(&'a self, mirror: &'a Key) -> impl Iterator<Item = (Key, &'a LocalSlice)> {
-        self.slices_of.get(mirror).into_iter().flatten().filter_map(|name| {
-            let key = Key::new(mirror.namespace.clone(), name.clone());
+        names_of(&self.slices_of, mirror).filter_map(|name| {
+            let key = Key::new(&mirror.namespace, name);
             self.slices.get(&key).map(|slice| (key, slice))
         })
     }
 
     /// Takes one of our slices over, or lets it go; gives the mirrors concerned.
     pub fn set_slice(&mut self, key: &Key, slice: Option<LocalSlice>) -> BTreeSet<Key> {
-        let service_of = |slice: &LocalSlice| slice.service.clone().map(|name| Key::new(key.namespace.clone(), name));
-        let old = match &slice {
-            Some(new) => self.slices.insert(key.clone(), new.clone()),
+        let service_of = |slice: &LocalSlice| slice.service.as_ref().map(|name| Key::new(&key.namespace, name));
+        let after = slice.as_ref().and_then(service_of);
+        let old = match slice {
+            Some(new) => self.slices.insert(key.clone(), new),
             None => self.slices.remove(key),
         };
         let before = old.as_ref().and_then(service_of);
-        let after = slice.as_ref().and_then(service_of);
-        if let Some(before) = &before
-            && let Some(names) = self.slices_of.get_mut(before)
-        {
-            names.remove(&key.name);
-            if names.is_empty() {
-                self.slices_of.remove(before);
+        if before != after {
+            if let Some(before) = &before {
+                self.slices_of.remove(&(before.clone(), key.name.clone()));
             }
-        }
-        if let Some(after) = &after {
-            self.slices_of.entry(after.clone()).or_default().insert(key.name.clone());
+            if let Some(after) = &after {
+                self.slices_of.insert((after.clone(), key.name.clone()));
+            }
         }
         before.into_iter().chain(after).collect()
     }
@@ -245,12 +299,7 @@ impl World {
 
     /// The links that a policy names.
     pub fn links_of<'a>(&'a self, policy: &'a CheckedPolicy) -> impl Iterator<Item = (&'a str, &'a Link)> {
-        self.links.iter().map(|(name, link)| (name.as_str(), link)).filter(move |(name, link)| match &policy.links {
-            select::LinkChoice::Names(names) => names.contains(*name),
-            select::LinkChoice::Matching(selector) => {
-                selector.matches(link.object.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
-            }
-        })
+        self.links.iter().map(|(name, link)| (name.as_str(), link)).filter(|(name, link)| policy.names(name, link))
     }
 
     /// The one answer to a tenant whose policy names a link that does not exist or does not admit
@@ -277,7 +326,7 @@ impl World {
             NamespacesFrom::Same => policy.central,
             NamespacesFrom::All => true,
             NamespacesFrom::Selector => {
-                self.namespaces.get(policy_namespace).is_some_and(|ns| checked.allowed.matches(&ns.labels))
+                self.namespaces.get(policy_namespace).is_some_and(|ns| ns.labels.selected_by(&checked.allowed))
             }
         };
         if !admitted {
@@ -304,6 +353,23 @@ impl Surroundings for World {
     fn controller_namespace(&self) -> &str {
         &self.namespace
     }
+}
+
+/// Builds a tree anew: one that grew in the order of its keys, as by a listing, is half empty, and one
+/// that is made at once is full.
+pub fn tighten<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
+}
+
+/// The same for a set.
+pub fn tighten_set<T: Ord>(set: &mut BTreeSet<T>) {
+    *set = std::mem::take(set).into_iter().collect();
+}
+
+/// The names that an index of slices has of a Service.
+pub fn names_of<'a>(index: &'a BTreeSet<(Key, Text)>, service: &'a Key) -> impl Iterator<Item = &'a Text> {
+    let first = (service.clone(), Text::default());
+    index.range(first..).take_while(move |(of, _)| of == service).map(|(_, name)| name)
 }
 
 /// Applies a change to a map; gives the keys whose value is now another.

@@ -135,7 +135,7 @@ impl Envoy {
     fn deployment(&self, plan: &ExportPlan, around: &Surroundings<'_>, files: &str) -> Object {
         let mut labels = self.labels();
         for (key, value) in plan.labels() {
-            labels[key] = json!(value);
+            labels[key.as_str()] = json!(value);
         }
         let volumes = json!([
             {"name": "files", "configMap": {"name": self.name}},

@@ -80,7 +80,7 @@ impl<'a> Front<'a> {
 /// What a Service's load balancer reports.
 pub(super) fn ingress(service: &Origin) -> Vec<String> {
     let text = |ingress: &Ingress| match ingress {
-        Ingress::Ip(text) | Ingress::Hostname(text) => text.clone(),
+        Ingress::Ip(text) | Ingress::Hostname(text) => text.to_string(),
     };
     service.ingress.iter().map(text).collect()
 }
@@ -89,5 +89,5 @@ pub(super) fn ingress(service: &Origin) -> Vec<String> {
 pub(super) fn of_nodes(around: &Surroundings<'_>) -> Vec<String> {
     let usable = around.nodes.values().filter(|node| node.usable).take(MAX_NODES);
     let of_node = |node: &RemoteNode| if node.external.is_empty() { &node.internal } else { &node.external }.clone();
-    usable.flat_map(of_node).collect()
+    usable.flat_map(of_node).map(String::from).collect()
 }

@@ -74,7 +74,7 @@ impl Gloo {
 
     /// The proxy behind the Service.
     fn proxy<'a>(&'a self, front: &Front<'a>) -> &'a str {
-        front.service.labels.get(PROXY_LABEL).map_or(self.gateway.service.name.as_str(), String::as_str)
+        front.service.labels.get(PROXY_LABEL).map_or(self.gateway.service.name.as_str(), |name| name.as_str())
     }
 
     /// Gateways of the proxy, whoever made them, that listen on a port of its pods.
@@ -237,7 +237,9 @@ fn selects(gateway: &Value, labels: &Map) -> bool {
         return false;
     }
     match http["virtualServiceSelector"].as_object().filter(|selector| !selector.is_empty()) {
-        Some(selector) => selector.iter().all(|(key, value)| value.as_str() == labels.get(key).map(String::as_str)),
+        Some(selector) => {
+            selector.iter().all(|(key, value)| value.as_str() == labels.get(key).map(|value| value.as_str()))
+        }
         None => list(&http["virtualServices"]).is_empty(),
     }
 }

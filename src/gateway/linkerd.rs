@@ -54,7 +54,8 @@ impl Provider for Linkerd {
             let why = "is that the gateway of `linkerd multicluster install`?";
             return Err(refuse_ref(format!("Service {key} has no port {PORT} that is reached from outside; {why}")));
         };
-        let identity = service.annotations.get(LINKERD_GATEWAY_IDENTITY_ANNOTATION).map_or("", String::as_str);
+        let identity =
+            service.annotations.get(LINKERD_GATEWAY_IDENTITY_ANNOTATION).map_or("", |identity| identity.as_str());
         if identity.len() > 253 || !identity.split('.').all(name::is_label) {
             return Err(refuse_ref(format!(
                 "Service {key} does not say its identity: annotation {LINKERD_GATEWAY_IDENTITY_ANNOTATION} is {identity:?}; it is for example linkerd-gateway.linkerd-multicluster.serviceaccount.identity.linkerd.cluster.local"
@@ -153,7 +154,7 @@ mod tests {
         let mut scene = scene_with(json!({}), OriginType::NodePort);
         let node = |usable, external: &[&str]| RemoteNode {
             usable,
-            external: external.iter().map(|a| (*a).to_owned()).collect(),
+            external: external.iter().map(|a| (*a).into()).collect(),
             internal: vec!["10.0.0.1".into()],
         };
         scene.nodes.extend([
@@ -192,7 +193,7 @@ mod tests {
         let refusal = scene.gateway().unwrap_err();
         assert_eq!(refusal.reason, Reason::UnsupportedValue);
         assert!(refusal.message.contains(LINKERD_GATEWAY_IDENTITY_ANNOTATION), "{}", refusal.message);
-        scene.services.get_mut(&key()).unwrap().ports.remove(0);
+        scene.services.get_mut(&key()).unwrap().ports.edit(|ports| ports.remove(0));
         assert!(scene.gateway().unwrap_err().message.contains("mc-gateway"));
         scene.services.clear();
         assert_eq!(scene.gateway().unwrap_err().reason, Reason::RefNotFound);

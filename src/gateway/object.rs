@@ -48,7 +48,7 @@ pub(super) fn of_service(
     let owner = Owner {
         api_version: "v1".to_owned(),
         kind: "Service",
-        name: id.service.name.clone(),
+        name: id.service.name.to_string(),
         uid: route.service_uid.clone(),
     };
     let key = Key::new(id.service.namespace.clone(), name);

@@ -14,7 +14,7 @@ use crate::{
             object::{Kind, KindNews, Object, ObjectId, Objects},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Surroundings},
         },
-        model::{Key, LocalNode, Origin, OriginPort, OriginType, Protocol, RemoteNode},
+        model::{Key, LocalNode, Map as Labels, Origin, OriginPort, OriginType, Protocol, RemoteNode},
         select::Refusal,
     },
 };
@@ -245,10 +245,10 @@ pub(super) fn port(name: &str, number: u16) -> OriginPort {
 pub(super) fn front(kind: OriginType, ports: Vec<OriginPort>) -> Origin {
     Origin {
         uid: "uid-front".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Labels::new(),
+        annotations: Labels::new(),
         kind,
-        ports,
+        ports: ports.into(),
         has_selector: true,
         ingress: Vec::new(),
         local_traffic: false,

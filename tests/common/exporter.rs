@@ -61,7 +61,7 @@ impl Provider for Plain {
             owner: Some(Owner {
                 api_version: "v1".into(),
                 kind: "Service",
-                name: id.service.name.clone(),
+                name: id.service.name.to_string(),
                 uid: route.service_uid.clone(),
             }),
             ..Object::with_spec(
@@ -144,7 +144,7 @@ pub fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
         pod_port: None,
     };
     Origin {
-        uid: format!("uid-{name}"),
+        uid: format!("uid-{name}").into(),
         labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
         annotations: map(&[]),
         kind: OriginType::ClusterIp,
@@ -158,7 +158,7 @@ pub fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
 
 pub fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
     let endpoint = |address: &&str| RemoteEndpoint {
-        addresses: vec![(*address).into()],
+        address: Some((*address).into()),
         readiness: Readiness::all(true),
         hostname: None,
         node: None,
@@ -167,7 +167,7 @@ pub fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
     RemoteSlice {
         role: SliceRole::Pods { service: service.into() },
         address_type: AddressType::Ip(Family::V4),
-        ports: vec![port("http", 8080), port("grpc", 9090)],
+        ports: vec![port("http", 8080), port("grpc", 9090)].into(),
         endpoints: addresses.iter().map(endpoint).collect(),
         trigger_time: None,
     }
@@ -241,7 +241,7 @@ impl Cluster {
         let ingress = vec![Ingress::Ip("10.9.9.8".into())];
         let mut front =
             Origin { labels: map(&[]), kind: OriginType::LoadBalancer, ingress, ..service("front", &ports) };
-        front.ports.iter_mut().for_each(|port| port.pod_port = Some(port.port));
+        front.ports.edit(|ports| ports.iter_mut().for_each(|port| port.pod_port = Some(port.port)));
         cluster.services.insert(key("edge/front"), front);
         cluster.slices.insert(key("edge/front-abc"), pods("front", &["10.244.0.9"]));
         cluster
@@ -413,7 +413,8 @@ impl Cluster {
         }
         let there = op_id(op).and_then(|id| self.objects.get(id).cloned());
         let current = |at: &heliostat::core::io::At, there: &Value| {
-            there["metadata"]["uid"] == *at.uid && there["metadata"]["resourceVersion"] == *at.resource_version
+            there["metadata"]["uid"] == json!(at.uid)
+                && there["metadata"]["resourceVersion"] == json!(at.resource_version)
         };
         let (id, news) = match (op, there) {
             (WriteOp::CreateObject(id, ..), Some(_)) => {

@@ -17,9 +17,9 @@ use heliostat::{
             Written,
         },
         model::{
-            AddressType, Family, Key, LocalNamespace, LocalPort, LocalService, LocalSlice, Map, MirrorState,
+            AddressType, Family, Key, List, LocalNamespace, LocalPort, LocalService, LocalSlice, Map, MirrorState,
             MirroredCondition, Origin, OriginPort, OriginType, Protocol, Published, Readiness, RemoteEndpoint,
-            RemoteNode, RemoteSlice, SlicePort, SliceRole,
+            RemoteNode, RemoteSlice, Seldom, SlicePort, SliceRole, Text, Uid, Version,
         },
     },
 };
@@ -98,7 +98,7 @@ pub fn origin(uid: &str) -> Origin {
         labels: map(&[("heliostat.dev/export", "true")]),
         annotations: Map::new(),
         kind: OriginType::LoadBalancer,
-        ports: vec![port("http", 80), port("grpc", 9090)],
+        ports: vec![port("http", 80), port("grpc", 9090)].into(),
         has_selector: true,
         ingress: vec![heliostat::core::model::Ingress::Ip("203.0.113.5".into())],
         local_traffic: false,
@@ -113,7 +113,7 @@ pub fn slice_port(name: &str, number: u16) -> SlicePort {
 /// The pods of a Service.
 pub fn pods(service: &str, addresses: &[&str], ready: bool) -> RemoteSlice {
     let endpoint = |a: &&str| RemoteEndpoint {
-        addresses: vec![(*a).to_owned()],
+        address: Some((*a).into()),
         readiness: Readiness::all(ready),
         hostname: None,
         node: Some("n1".into()),
@@ -121,7 +121,7 @@ pub fn pods(service: &str, addresses: &[&str], ready: bool) -> RemoteSlice {
     RemoteSlice {
         role: SliceRole::Pods { service: service.into() },
         address_type: AddressType::Ip(Family::V4),
-        ports: vec![slice_port("http", 8080), slice_port("grpc", 9090)],
+        ports: vec![slice_port("http", 8080), slice_port("grpc", 9090)].into(),
         endpoints: addresses.iter().map(endpoint).collect(),
         trigger_time: None,
     }
@@ -343,8 +343,8 @@ impl Sim {
     /// Somebody else makes a Service.
     pub fn foreign_service(&mut self, text: &str) {
         let service = LocalService {
-            uid: format!("foreign-{text}"),
-            resource_version: self.next_version(),
+            uid: format!("foreign-{text}").into(),
+            resource_version: self.next_version().into(),
             terminating: false,
             ours: None,
         };
@@ -358,7 +358,7 @@ impl Sim {
         let version = self.next_version();
         let service = self.services.get_mut(&key(text)).unwrap();
         edit(service.ours.as_mut().unwrap());
-        service.resource_version = version;
+        service.resource_version = version.into();
         let service = service.clone();
         self.give(Input::Local(Local::Service(Change::Set(key(text), service))));
         self.settle();
@@ -484,8 +484,8 @@ impl Sim {
                     return (failed(WriteFailure::AlreadyExists), vec![]);
                 }
                 let service = LocalService {
-                    uid: format!("made-{version}"),
-                    resource_version: version,
+                    uid: format!("made-{version}").into(),
+                    resource_version: version.into(),
                     terminating: false,
                     ours: Some(Box::new(created(wanted, &self.families))),
                 };
@@ -501,12 +501,13 @@ impl Sim {
             WriteOp::PatchServiceConditions(key, at, list) => {
                 self.on_service(key, &at.uid, &at.resource_version, version, |state| {
                     let ours = |v: &&Value| v["type"] == "heliostat.dev/Mirrored";
-                    state.mirrored = list.iter().find(ours).map(|v| MirroredCondition {
+                    let mirrored = list.iter().find(ours).map(|v| MirroredCondition {
                         reason: v["reason"].as_str().unwrap().into(),
                         message: v["message"].as_str().unwrap().into(),
                         since: v["lastTransitionTime"].as_str().unwrap().parse().unwrap(),
                         observed_generation: 0,
                     });
+                    state.odd.edit(|odd| odd.mirrored = mirrored);
                 })
             }
             WriteOp::DeleteService(key, at) => match self.services.get(key) {
@@ -539,8 +540,8 @@ impl Sim {
                     _ => {}
                 }
                 let slice = LocalSlice {
-                    uid: self.slices.get(key).map_or_else(|| format!("made-{version}"), |s| s.uid.clone()),
-                    resource_version: version,
+                    uid: self.slices.get(key).map_or_else(|| format!("made-{version}").into(), |s| s.uid.clone()),
+                    resource_version: version.into(),
                     terminating: false,
                     service: Some(wanted.service.0.clone()),
                     service_owners: vec![wanted.service.1.clone()],
@@ -592,17 +593,17 @@ impl Sim {
     fn on_service(
         &mut self,
         key: &Key,
-        uid: &str,
-        seen: &str,
+        uid: &Uid,
+        seen: &Version,
         version: String,
         change: impl FnOnce(&mut MirrorState),
     ) -> (Result<Written, WriteError>, Vec<Input>) {
         let conflict = Err(WriteError { kind: WriteFailure::Conflict, message: "changed".into(), retry_after: None });
-        let Some(service) = self.services.get_mut(key).filter(|s| s.uid == uid && s.resource_version == seen) else {
+        let Some(service) = self.services.get_mut(key).filter(|s| s.uid == *uid && s.resource_version == *seen) else {
             return (conflict, vec![]);
         };
         change(service.ours.as_mut().unwrap());
-        service.resource_version = version;
+        service.resource_version = version.into();
         let service = service.clone();
         (Ok(Written::Service(service.clone())), vec![Input::Local(Local::Service(Change::Set(key.clone(), service)))])
     }
@@ -640,7 +641,7 @@ pub fn node(address: &str) -> RemoteNode {
     RemoteNode { usable: true, external: vec![], internal: vec![address.into()] }
 }
 
-fn local_ports(ports: &[SlicePort]) -> Vec<LocalPort> {
+fn local_ports(ports: &[SlicePort]) -> List<LocalPort> {
     ports.iter().map(|port| LocalPort { port: port.clone(), target_is_port: true }).collect()
 }
 
@@ -649,21 +650,18 @@ fn created(wanted: &MirrorService, families: &[Family]) -> MirrorState {
         labels: wanted.labels.clone(),
         annotations: wanted.annotations.clone(),
         link_owners: wanted.owner.iter().cloned().collect(),
-        other_owners: vec![],
         service_type: "ClusterIP".into(),
         headless: wanted.headless,
         has_selector: false,
-        families: families.to_vec(),
+        families: families.to_vec().into(),
         prefers_dual_stack: true,
         ports: local_ports(&wanted.ports),
-        foreign_fields: vec![],
-        mirrored: None,
-        other_conditions: vec![],
+        odd: Seldom::default(),
     }
 }
 
 fn patched(state: &mut MirrorState, patch: &ServicePatch) {
-    let apply = |map: &mut Map, patch: &BTreeMap<String, Option<String>>| {
+    let apply = |map: &mut Map, patch: &BTreeMap<Text, Option<Text>>| {
         for (key, value) in patch {
             match value {
                 Some(value) => map.insert(key.clone(), value.clone()),
@@ -674,10 +672,10 @@ fn patched(state: &mut MirrorState, patch: &ServicePatch) {
     apply(&mut state.labels, &patch.labels);
     apply(&mut state.annotations, &patch.annotations);
     if let Some(owners) = &patch.owners {
-        let text = |v: &Value, field: &str| v[field].as_str().unwrap().to_owned();
+        let text = |v: &Value, field: &str| Text::from(v[field].as_str().unwrap());
         let (links, others) = owners.iter().cloned().partition::<Vec<Value>, _>(|v| v["kind"] == "ClusterLink");
         state.link_owners = links.iter().map(|v| (text(v, "name"), text(v, "uid"))).collect();
-        state.other_owners = others;
+        state.odd.edit(|odd| odd.other_owners = others);
     }
     if let Some(ports) = &patch.ports {
         state.ports = local_ports(ports);
@@ -686,5 +684,5 @@ fn patched(state: &mut MirrorState, patch: &ServicePatch) {
         state.service_type = "ClusterIP".into();
     }
     state.prefers_dual_stack |= patch.prefer_dual_stack;
-    state.foreign_fields.retain(|f| !patch.remove_fields.contains(f));
+    state.odd.edit(|odd| odd.foreign_fields.retain(|f| !patch.remove_fields.contains(f)));
 }

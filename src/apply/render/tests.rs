@@ -15,7 +15,7 @@ fn at() -> At {
 }
 
 fn port(name: &str, port: u16, app_protocol: Option<&str>) -> SlicePort {
-    SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: app_protocol.map(str::to_owned) }
+    SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: app_protocol.map(Into::into) }
 }
 
 fn mirror() -> MirrorService {
@@ -24,7 +24,7 @@ fn mirror() -> MirrorService {
         annotations: [("heliostat.dev/link-uid".to_owned(), "l1".to_owned())].into(),
         owner: Some(("east".into(), "l1".into())),
         headless: false,
-        ports: vec![port("http", 80, None), port("grpc", 9090, Some("kubernetes.io/h2c"))],
+        ports: vec![port("http", 80, None), port("grpc", 9090, Some("kubernetes.io/h2c"))].into(),
     }
 }
 
@@ -32,13 +32,13 @@ fn mirror_slice() -> MirrorSlice {
     let endpoint = |address: &str, readiness, hostname: Option<&str>| MirrorEndpoint {
         address: address.parse::<IpAddr>().unwrap(),
         readiness,
-        hostname: hostname.map(str::to_owned),
+        hostname: hostname.map(Into::into),
     };
     MirrorSlice {
         service: ("books-east".into(), "s1".into()),
         body: SliceBody {
             family: Family::V6,
-            ports: vec![port("", 30080, None)],
+            ports: vec![port("", 30080, None)].into(),
             endpoints: vec![
                 endpoint("2001:db8::2", Readiness::all(true), Some("pod-0")),
                 endpoint("2001:db8::3", Readiness { ready: false, serving: true, terminating: true }, None),
@@ -121,7 +121,7 @@ fn m22_a_headless_mirror_has_no_cluster_ip() {
 
 #[test]
 fn a_patch_changes_only_what_is_asked_for_and_only_the_observed_version() {
-    let labels = [("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)];
+    let labels = [("a".into(), Some("1".into())), ("b".into(), None)];
     let change = ServicePatch { labels: labels.into(), ..ServicePatch::default() };
     assert_sent(
         &WriteOp::PatchService(key(), at(), change),
@@ -136,9 +136,9 @@ fn a_patch_changes_only_what_is_asked_for_and_only_the_observed_version() {
 fn a_patch_can_put_everything_right() {
     let change = ServicePatch {
         labels: BTreeMap::new(),
-        annotations: [("heliostat.dev/via".to_owned(), Some("Direct".to_owned()))].into(),
+        annotations: [("heliostat.dev/via".into(), Some("Direct".into()))].into(),
         owners: Some(vec![link_owner("east", "l1")]),
-        ports: Some(vec![port("http", 81, None)]),
+        ports: Some(vec![port("http", 81, None)].into()),
         cluster_ip_type: true,
         prefer_dual_stack: true,
         remove_fields: vec!["externalIPs".into()],

@@ -57,7 +57,7 @@ async fn a_write_is_answered_with_the_object_as_it_is_now() {
     writer.begin(patch(3));
     let (id, result) = answer(&mut writer).await;
     let Ok(Written::Service(service)) = result else { panic!("{result:?}") };
-    assert_eq!((id, service.resource_version.as_str(), service.ours.is_some()), (3, "8", true));
+    assert_eq!((id, service.resource_version, service.ours.is_some()), (3, "8".into(), true));
     assert_eq!(log.lock().unwrap()[0].body["metadata"]["resourceVersion"], "7");
 }
 

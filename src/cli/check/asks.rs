@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::binding::Routing,
     core::{
-        model::{Protocol, Published, SlicePort},
+        model::{Address, Protocol, Published, SlicePort},
         way::hostname,
     },
 };
@@ -75,12 +75,12 @@ impl Plan<'_> {
         let (Some((read, published)), Some(service)) = (slice.published(), slice.service()) else { return };
         let Some(routing) = Routing::parse(&published.routing) else { return };
         for endpoint in &read.endpoints {
-            let Some(text) = endpoint.addresses.first() else { continue };
+            let Some(text) = endpoint.address.as_ref().map(Address::as_text) else { continue };
             if !endpoint.readiness.ready {
                 book.add(TRAFFIC, &format!("{service} at {text}"), Verdict::Note, "not exercised: it is not ready");
                 continue;
             }
-            for address in admitted(scene, read.address_type, text).unwrap_or_default() {
+            for address in admitted(scene, read.address_type, &text).unwrap_or_default() {
                 for port in &read.ports {
                     let to = SocketAddr::new(address, port.port);
                     let subject = format!("{service} {} at {to}", described(port));

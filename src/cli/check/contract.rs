@@ -23,7 +23,7 @@ use crate::{
     cluster::wire::Wire,
     core::{
         address::AddressPolicy,
-        model::{AddressType, Key, Origin, Published, RemoteSlice, SlicePort, SliceRole},
+        model::{Address, AddressType, Key, Origin, Published, RemoteSlice, SlicePort, SliceRole},
         select::is_probe,
         way::hostname,
     },
@@ -229,8 +229,8 @@ fn owned(slice: &Slice, origin: &Origin) -> Result<String, String> {
 fn addresses(scene: &Scene<'_>, slice: &RemoteSlice) -> Result<String, String> {
     let mut good = Vec::new();
     for endpoint in &slice.endpoints {
-        let Some(text) = endpoint.addresses.first() else { continue };
-        good.extend(admitted(scene, slice.address_type, text)?.into_iter().map(|address| address.to_string()));
+        let Some(text) = endpoint.address.as_ref().map(Address::as_text) else { continue };
+        good.extend(admitted(scene, slice.address_type, &text)?.into_iter().map(|address| address.to_string()));
     }
     if good.is_empty() { Err("it names no address".to_owned()) } else { Ok(good.join(", ")) }
 }
@@ -348,15 +348,16 @@ fn named(scene: &Scene<'_>, slice: &Slice, published: &Published, subject: &str,
 /// By Port, a number of an address belongs to one Service: among all bindings, as what was published first
 /// leads the callers of the second astray.
 fn unique(scene: &Scene<'_>, all: &[Slice], book: &mut Book) {
-    let mut users: BTreeMap<(&str, u16, &str), (BTreeSet<Key>, bool)> = BTreeMap::new();
+    let mut users: BTreeMap<(String, u16, &str), (BTreeSet<Key>, bool)> = BTreeMap::new();
     for slice in all.iter().filter(|slice| !slice.is_terminating()) {
         let Some((read, published)) = slice.published() else { continue };
         if Routing::parse(&published.routing) != Some(Routing::Port) {
             continue;
         }
-        for address in read.endpoints.iter().filter_map(|endpoint| endpoint.addresses.first()) {
+        for address in read.endpoints.iter().filter_map(|endpoint| endpoint.address.as_ref()) {
             for port in &read.ports {
-                let user = users.entry((address, port.port, port.protocol.as_str())).or_default();
+                let user =
+                    users.entry((address.as_text().into_owned(), port.port, port.protocol.as_str())).or_default();
                 user.0.extend(slice.service());
                 user.1 |= slice.is_of(scene.binding);
             }

@@ -154,7 +154,7 @@ async fn resolve(
     let fqdn = fqdn.filter(|(read, _)| read.address_type == AddressType::Fqdn);
     let hosts: Vec<String> = fqdn
         .flat_map(|(read, _)| &read.endpoints)
-        .filter_map(|endpoint| hostname(endpoint.addresses.first()?))
+        .filter_map(|endpoint| hostname(&endpoint.address.as_ref()?.as_text()))
         .collect::<BTreeSet<_>>()
         .into_iter()
         .take(MAX_HOSTS)

@@ -1,8 +1,6 @@
 //! The chain of checks, in the order in which the engine makes them. The checks are the engine's
 //! own functions and verdicts; here they are only asked one by one and put into words.
 
-use kube::core::SelectorExt as _;
-
 use super::{Case, Check, Verdict, held, subject::Subject, told};
 use crate::{
     api::{Reason, names::PROBE_LABEL, policy::Way},
@@ -147,7 +145,7 @@ impl<'a> Chain<'a> {
         }
         let key = &self.subject.origin;
         let namespaces = &link.object.spec.services.namespaces;
-        if !namespaces.is_empty() && !namespaces.contains(&key.namespace) {
+        if !namespaces.is_empty() && !namespaces.iter().any(|seen| key.namespace == *seen) {
             return Check::no(
                 CHECK,
                 format!("namespace {} is not in the link's spec.services.namespaces", key.namespace),
@@ -225,7 +223,7 @@ impl<'a> Chain<'a> {
             };
             return Check::no(CHECK, format!("it selects remote namespaces {wanted}; see spec.services.namespaces"));
         }
-        if !policy.selector.matches(&origin.labels) {
+        if !origin.labels.selected_by(&policy.selector) {
             return Check::no(
                 CHECK,
                 format!("the origin's labels don't match spec.services.selector ({})", policy.selector),

@@ -139,8 +139,8 @@ fn tell(checks: &mut Vec<Check>, published: &[&RemoteSlice]) {
         checks.push(Check::no(what, format!("no slice labelled {PUBLISHED_BINDING_LABEL} says so")));
     }
     for slice in published {
-        let addresses: Vec<&str> =
-            slice.endpoints.iter().filter_map(|e| e.addresses.first()).map(String::as_str).collect();
+        let addresses: Vec<_> =
+            slice.endpoints.iter().filter_map(|e| e.address.as_ref()).map(|address| address.as_text()).collect();
         let port =
             |port: &crate::core::model::SlicePort| format!("{} {}/{}", port.name, port.port, port.protocol.as_str());
         let ports: Vec<String> = slice.ports.iter().map(port).collect();

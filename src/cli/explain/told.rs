@@ -60,27 +60,26 @@ fn mirrored(subject: &Subject, key: &Key, state: &MirrorState, head: &[Check]) -
     let policy = format!("{}/{}", label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL));
     let mut checks = head.to_vec();
     checks.push(Check::yes("a mirror of it exists", key.to_string()));
-    if let Some(condition) = &state.mirrored {
+    if let Some(condition) = state.mirrored() {
         checks.push(Check {
             check: "the mirror is well".to_owned(),
             verdict: Verdict::No,
-            reason: Some(condition.reason.clone()),
-            detail: condition.message.clone(),
+            reason: Some(condition.reason.to_string()),
+            detail: condition.message.to_string(),
         });
     }
     Case {
         mirror: Some(key.to_string()),
         mirrored: true,
-        via: state.annotations.get(VIA_ANNOTATION).cloned(),
+        via: state.annotations.get(VIA_ANNOTATION).map(ToString::to_string),
         ..case(subject, Some(policy), checks)
     }
 }
 
 fn mirrors<'a>(world: &'a World, subject: &'a Subject) -> impl Iterator<Item = (&'a Key, &'a MirrorState)> {
-    let origin = subject.origin.to_string();
     world.services.iter().filter_map(move |(key, service)| {
         let state = service.ours.as_deref()?;
-        let same = state.annotations.get(ORIGIN_ANNOTATION) == Some(&origin);
+        let same = state.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| subject.origin.is(origin));
         (same && world.owner(key) == Owner::Ours(&subject.link)).then_some((key, state))
     })
 }

@@ -131,7 +131,7 @@ struct Scope {
 
 impl Scope {
     fn covers(&self, id: &ClaimId) -> bool {
-        self.bindings || self.policies.contains(&id.policy) || self.links.contains(&id.link)
+        self.bindings || self.policies.contains(&id.policy) || self.links.contains(id.link.as_str())
     }
 }
 
@@ -151,7 +151,7 @@ fn lay_over(snapshot: &mut Snapshot, objects: Vec<Object>, namespace: &str, now:
             Object::Policy(mut policy) => {
                 policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
                 let key = policy_key(&policy).context("a MirrorPolicy has no name")?;
-                if !snapshot.namespaces.contains_key(&key.namespace) {
+                if !snapshot.namespaces.contains_key(key.namespace.as_str()) {
                     bail!(
                         "MirrorPolicy {key} could not be applied: there is no namespace {:?} here; create it first",
                         key.namespace
@@ -284,7 +284,7 @@ fn action(decision: &Decision) -> Option<Action> {
 fn winner(decision: &Decision) -> Option<(&ClaimId, String, &[Refusal])> {
     decision.outcomes.iter().find_map(|(id, outcome)| match outcome {
         Outcome::Mirrored { via, notes } => {
-            Some((id, via.as_ref().map(ToString::to_string).unwrap_or_default(), notes.as_slice()))
+            Some((id, via.as_ref().map(ToString::to_string).unwrap_or_default(), &**notes))
         }
         _ => None,
     })
@@ -292,7 +292,7 @@ fn winner(decision: &Decision) -> Option<(&ClaimId, String, &[Refusal])> {
 
 fn change(action: Action, mirror: &Key, decision: &Decision) -> Row {
     let (link, origin, way, notes) = match winner(decision) {
-        Some((id, way, notes)) => (id.link.clone(), id.origin.to_string(), way, notes),
+        Some((id, way, notes)) => (id.link.to_string(), id.origin.to_string(), way, notes),
         None => (String::new(), String::new(), String::new(), &[][..]),
     };
     let (reason, message) = match notes.first() {
@@ -356,7 +356,7 @@ fn skipped(id: &ClaimId, mirror: Option<&Key>, reason: Reason, message: String) 
     Row {
         action: Action::Skip,
         mirror: mirror.map(ToString::to_string).unwrap_or_default(),
-        link: id.link.clone(),
+        link: id.link.to_string(),
         origin: id.origin.to_string(),
         way: String::new(),
         reason: reason.to_string(),

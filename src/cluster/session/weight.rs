@@ -4,7 +4,7 @@
 use std::mem::size_of;
 
 use crate::core::model::{
-    Ingress, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteSlice, SlicePort, SliceRole,
+    Ingress, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteSlice, SlicePort, SliceRole, Text,
 };
 
 /// What a text, or an entry of a map, takes beside its bytes.
@@ -53,9 +53,9 @@ impl Weigh for RemoteSlice {
             size_of::<SlicePort>() + name.len() + optional(app_protocol)
         });
         let endpoints = self.endpoints.iter().map(|endpoint| {
-            let RemoteEndpoint { addresses, hostname, node, .. } = endpoint;
+            let RemoteEndpoint { address, hostname, node, .. } = endpoint;
             size_of::<RemoteEndpoint>()
-                + addresses.iter().map(|text| OVERHEAD + text.len()).sum::<usize>()
+                + address.iter().map(|address| OVERHEAD + address.as_text().len()).sum::<usize>()
                 + optional(hostname)
                 + optional(node)
         });
@@ -67,6 +67,6 @@ fn map(map: &Map) -> usize {
     map.iter().map(|(key, value)| 2 * OVERHEAD + key.len() + value.len()).sum()
 }
 
-fn optional(text: &Option<String>) -> usize {
-    text.as_ref().map_or(0, String::len)
+fn optional(text: &Option<Text>) -> usize {
+    text.as_ref().map_or(0, |text| text.len())
 }

@@ -57,11 +57,7 @@ pub(super) fn annotations(value: &Value, wanted: impl Fn(&str) -> bool) -> Map {
 
 fn entries(value: &Value, fits: impl Fn(&str, &str) -> bool) -> Map {
     let pairs = value.as_object().into_iter().flatten();
-    pairs
-        .filter_map(|(k, v)| v.as_str().map(|v| (k, v)))
-        .filter(|(k, v)| fits(k, v))
-        .map(|(k, v)| (k.clone(), v.to_owned()))
-        .collect()
+    pairs.filter_map(|(k, v)| v.as_str().map(|v| (k, v))).filter(|(k, v)| fits(k, v)).collect()
 }
 
 /// DNS-1123 label (RFC 1123): at most 63 of `a-z`, `0-9` and `-`, not `-` at the ends.
@@ -129,10 +125,10 @@ pub(super) fn port(value: &Value, at: &str) -> Result<SlicePort, String> {
     };
     let app_protocol = match &value["appProtocol"] {
         Value::Null => None,
-        Value::String(app) if is_qualified_name(app) => Some(app.clone()),
+        Value::String(app) if is_qualified_name(app) => Some(app.into()),
         _ => return refuse("appProtocol", "not a protocol name"),
     };
-    Ok(SlicePort { name: name.to_owned(), port, protocol, app_protocol })
+    Ok(SlicePort { name: name.into(), port, protocol, app_protocol })
 }
 
 /// All ports of a list, refused where one is illegal, where there are too many, or where two

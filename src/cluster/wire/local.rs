@@ -16,7 +16,7 @@ use crate::{
     api::{GROUP, names},
     core::model::{
         Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint,
-        MirrorState, MirroredCondition, SliceBody,
+        MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, Text,
     },
 };
 
@@ -43,8 +43,8 @@ impl FromWire for LocalService {
         let marked = meta["labels"][names::MANAGED_BY_LABEL] == names::MANAGER
             || meta["annotations"][names::LINK_UID_ANNOTATION].is_string();
         Self {
-            uid: owned(&meta["uid"]),
-            resource_version: owned(&meta["resourceVersion"]),
+            uid: string(&meta["uid"]).into(),
+            resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
             ours: marked.then(|| Box::new(mirror(object))),
         }
@@ -58,19 +58,22 @@ fn mirror(object: &Value) -> MirrorState {
     let conditions = field::list(&object["status"]["conditions"]).iter();
     let (mirrored, rest): (Vec<&Value>, Vec<&Value>) = conditions.partition(|c| c["type"] == names::MIRRORED_CONDITION);
     MirrorState {
-        labels: texts(&meta["labels"]),
+        // Alike for all mirrors of a link and a policy.
+        labels: texts(&meta["labels"]).shared(),
         annotations: texts(&meta["annotations"]),
         link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
-        other_owners: others.into_iter().cloned().collect(),
-        service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").to_owned(),
+        service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").into(),
         headless: spec["clusterIP"] == "None",
         has_selector: field::has_entries(&spec["selector"]),
         families: field::list(&spec["ipFamilies"]).iter().filter_map(|f| Family::parse(f.as_str()?)).collect(),
         prefers_dual_stack: spec["ipFamilyPolicy"] == "PreferDualStack",
         ports: field::list(&spec["ports"]).iter().filter_map(local_port).collect(),
-        foreign_fields: foreign_fields(spec),
-        mirrored: mirrored.first().map(|c| mirrored_condition(c)),
-        other_conditions: rest.into_iter().cloned().collect(),
+        odd: Seldom::new(Oddities {
+            other_owners: others.into_iter().cloned().collect(),
+            foreign_fields: foreign_fields(spec),
+            mirrored: mirrored.first().map(|c| mirrored_condition(c)),
+            other_conditions: rest.into_iter().cloned().collect(),
+        }),
     }
 }
 
@@ -80,7 +83,7 @@ fn local_port(value: &Value) -> Option<LocalPort> {
     Some(LocalPort { port, target_is_port })
 }
 
-fn foreign_fields(spec: &Value) -> Vec<String> {
+fn foreign_fields(spec: &Value) -> Vec<Text> {
     let is_set = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(s) => !s.is_empty(),
@@ -93,7 +96,7 @@ fn foreign_fields(spec: &Value) -> Vec<String> {
     let fields = spec.as_object().into_iter().flatten();
     fields
         .filter(|(name, value)| !KNOWN_FIELDS.contains(&name.as_str()) && is_set(value) && !is_default(name, value))
-        .map(|(name, _)| name.clone())
+        .map(|(name, _)| name.into())
         .collect()
 }
 
@@ -102,7 +105,7 @@ fn foreign_fields(spec: &Value) -> Vec<String> {
 fn mirrored_condition(condition: &Value) -> MirroredCondition {
     let is_false = condition["status"] == "False";
     MirroredCondition {
-        reason: if is_false { owned(&condition["reason"]) } else { String::new() },
+        reason: if is_false { owned(&condition["reason"]) } else { Text::default() },
         message: owned(&condition["message"]),
         since: condition["lastTransitionTime"].as_str().and_then(|t| t.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH),
         observed_generation: condition["observedGeneration"].as_i64().unwrap_or(0),
@@ -128,21 +131,21 @@ impl FromWire for LocalSlice {
         let (endpoints, all_endpoints) = readable(&object["endpoints"], mirror_endpoint);
         let steered = STEERING_LABELS.iter().any(|label| meta["labels"][label].is_string());
         Self {
-            uid: owned(&meta["uid"]),
-            resource_version: owned(&meta["resourceVersion"]),
+            uid: string(&meta["uid"]).into(),
+            resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
-            service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(str::to_owned),
-            service_owners: service_owners.iter().map(|owner| owned(&owner["uid"])).collect(),
+            service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(Text::from),
+            service_owners: service_owners.iter().map(|owner| string(&owner["uid"]).into()).collect(),
             other_owners: !others.is_empty(),
             body: SliceBody {
                 family: family.unwrap_or(Family::V4),
-                ports,
+                ports: ports.into(),
                 endpoints,
-                trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(str::to_owned),
-                port_lease: meta["annotations"][names::PORT_LEASE_ANNOTATION].as_str().map(str::to_owned),
+                trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(Text::from),
+                port_lease: meta["annotations"][names::PORT_LEASE_ANNOTATION].as_str().map(Text::from),
                 linkerd: linkerd_keys(&meta["annotations"]),
             },
-            alien_type: family.is_none().then(|| kind.to_owned()),
+            alien_type: family.is_none().then(|| kind.into()),
             alien_fields: steered || !all_ports || !all_endpoints,
         }
     }
@@ -150,7 +153,7 @@ impl FromWire for LocalSlice {
 
 /// What there is of Linkerd's keys, be it empty or one of them alone: an edit must differ.
 fn linkerd_keys(annotations: &Value) -> Option<Box<LinkerdKeys>> {
-    let key = |name: &str| annotations[name].as_str().map(str::to_owned);
+    let key = |name: &str| annotations[name].as_str().map(Text::from);
     let keys = LinkerdKeys {
         identity: key(names::LINKERD_IDENTITY_ANNOTATION),
         service: key(names::LINKERD_SERVICE_ANNOTATION),
@@ -179,7 +182,7 @@ fn mirror_endpoint(value: &Value) -> Option<MirrorEndpoint> {
     Some(MirrorEndpoint {
         address: address.as_str()?.parse::<IpAddr>().ok()?,
         readiness: field::readiness(&value["conditions"]),
-        hostname: field::text(&value["hostname"]).map(str::to_owned),
+        hostname: field::text(&value["hostname"]).map(Text::from),
     })
 }
 
@@ -199,7 +202,7 @@ impl FromWire for ClusterNamespace {
     fn from_wire(object: &Value) -> Self {
         let meta = &object["metadata"];
         Self {
-            uid: owned(&meta["uid"]),
+            uid: owned(&meta["uid"]).into(),
             namespace: LocalNamespace {
                 labels: texts(&meta["labels"]),
                 terminating: meta["deletionTimestamp"].is_string(),
@@ -244,13 +247,17 @@ fn cidrs(list: &Value) -> Vec<IpNet> {
     field::list(list).iter().filter_map(|s| s.as_str()?.parse().ok()).collect()
 }
 
-fn owned(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn string(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn owned(value: &Value) -> Text {
+    string(value).into()
 }
 
 fn texts(value: &Value) -> Map {
     let pairs = value.as_object().into_iter().flatten();
-    pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    pairs.filter_map(|(k, v)| Some((k, v.as_str()?))).collect()
 }
 
 /// Whether an ownerReference is to a kind of a group, whatever its version.

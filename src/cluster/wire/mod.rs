@@ -67,7 +67,7 @@ impl<T> Wire<T> {
     #[must_use]
     pub fn into_model(self) -> Option<(Key, T)> {
         match (self.metadata.namespace, self.metadata.name) {
-            (Some(namespace), Some(name)) => Some((Key { namespace, name }, self.model)),
+            (Some(namespace), Some(name)) => Some((Key::new(namespace, name), self.model)),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ impl ObjectWire {
     /// name, which no API server gives out.
     #[must_use]
     pub fn into_keyed(self) -> Option<(Key, Value)> {
-        let key = Key { namespace: self.metadata.namespace.unwrap_or_default(), name: self.metadata.name? };
+        let key = Key::new(self.metadata.namespace.unwrap_or_default(), self.metadata.name?);
         Some((key, self.object))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         copy::may_be_copied,
         model::{
             AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint, RemoteNode,
-            RemoteSlice, SlicePort, SliceRole,
+            RemoteSlice, SlicePort, SliceRole, Text,
         },
     },
 };
@@ -58,14 +58,14 @@ impl FromWire for Origin {
         let checked = origin_checked(meta, spec);
         let (kind, ports, malformed) = match checked {
             Ok((kind, ports)) => (kind, ports, None),
-            Err(why) => (OriginType::ClusterIp, Vec::new(), Some(why)),
+            Err(why) => (OriginType::ClusterIp, Vec::new(), Some(why.into())),
         };
         Self {
-            uid: meta["uid"].as_str().filter(|uid| field::is_uid(uid)).unwrap_or_default().to_owned(),
+            uid: meta["uid"].as_str().filter(|uid| field::is_uid(uid)).unwrap_or_default().into(),
             labels: field::labels(&meta["labels"]),
             annotations: field::annotations(&meta["annotations"], is_of_use),
             kind,
-            ports,
+            ports: ports.into(),
             has_selector: field::has_entries(&spec["selector"]),
             ingress: ingress(&object["status"]["loadBalancer"]["ingress"]),
             local_traffic: spec["externalTrafficPolicy"] == "Local",
@@ -141,8 +141,8 @@ fn ingress(list: &Value) -> Vec<Ingress> {
 }
 
 /// An address or a hostname, not yet checked to be one.
-fn host(value: &Value) -> Option<String> {
-    field::text(value).filter(|s| s.len() <= MAX_HOST).map(|s| field::harmless(s, MAX_HOST))
+fn host(value: &Value) -> Option<Text> {
+    field::text(value).filter(|s| s.len() <= MAX_HOST).map(|s| field::harmless(s, MAX_HOST).into())
 }
 
 /// Slices that name no Service, or have an address type that nobody knows, say nothing of use.
@@ -178,11 +178,11 @@ impl FromWire for Option<RemoteSlice> {
         Some(RemoteSlice {
             role: slice_role(meta)?,
             address_type,
-            ports: field::ports(&object["ports"], "ports").ok().filter(|_| usable).unwrap_or_default(),
+            ports: field::ports(&object["ports"], "ports").ok().filter(|_| usable).unwrap_or_default().into(),
             endpoints: if usable { endpoints.iter().map(endpoint).collect() } else { Vec::new() },
             trigger_time: trigger_time
                 .filter(|t| t.len() <= 64 && t.parse::<jiff::Timestamp>().is_ok())
-                .map(str::to_owned),
+                .map(Text::from),
         })
     }
 }
@@ -202,11 +202,11 @@ impl FromWire for LabelledSlice {
 }
 
 fn slice_role(meta: &Value) -> Option<SliceRole> {
-    let label = |name: &str| meta["labels"][name].as_str().filter(|s| field::is_dns_subdomain(s)).map(str::to_owned);
+    let label = |name: &str| meta["labels"][name].as_str().filter(|s| field::is_dns_subdomain(s)).map(Text::from);
     if meta["labels"][names::SLICE_MANAGED_BY_LABEL] != names::PUBLISHED_MANAGER {
         return Some(SliceRole::Pods { service: label(names::SERVICE_NAME_LABEL)? });
     }
-    let note = |name: &str| field::text(&meta["annotations"][name]).map(|s| field::harmless(s, MAX_HOST));
+    let note = |name: &str| field::text(&meta["annotations"][name]).map(|s| Text::from(field::harmless(s, MAX_HOST)));
     let hostnames = field::text(&meta["annotations"][names::HOSTNAMES_ANNOTATION]).unwrap_or_default();
     Some(SliceRole::Published(Box::new(Published {
         service: label(names::PUBLISHED_SERVICE_LABEL)?,
@@ -219,16 +219,15 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
     })))
 }
 
-fn split_hostnames(list: &str) -> Vec<String> {
+fn split_hostnames(list: &str) -> Vec<Text> {
     let names = list.split(',').map(str::trim).filter(|s| !s.is_empty() && s.len() <= MAX_HOST);
-    names.take(MAX_ADDRESSES).map(|s| field::harmless(s, MAX_HOST)).collect()
+    names.take(MAX_ADDRESSES).map(|s| field::harmless(s, MAX_HOST).into()).collect()
 }
 
 fn endpoint(value: &Value) -> RemoteEndpoint {
-    let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(str::to_owned);
+    let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(Text::from);
     RemoteEndpoint {
-        // Kubernetes uses the first one only.
-        addresses: field::list(&value["addresses"]).iter().filter_map(host).take(1).collect(),
+        address: field::list(&value["addresses"]).iter().find_map(host).map(|address| address.as_str().into()),
         readiness: field::readiness(&value["conditions"]),
         hostname: name(&value["hostname"], field::is_dns_label),
         node: name(&value["nodeName"], field::is_dns_subdomain),
@@ -252,7 +251,7 @@ impl FromWire for RemoteNode {
     fn from_wire(object: &Value) -> Self {
         let status = &object["status"];
         let ready = field::list(&status["conditions"]).iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-        let of = |kind: &str| -> Vec<String> {
+        let of = |kind: &str| -> Vec<Text> {
             let addresses = field::list(&status["addresses"]).iter().filter(|a| a["type"] == kind);
             addresses.filter_map(|a| host(&a["address"])).take(MAX_ADDRESSES).collect()
         };

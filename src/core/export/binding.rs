@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use kube::core::{Selector, SelectorExt};
+use kube::core::Selector;
 
 use crate::{
     api::{
@@ -86,10 +86,10 @@ impl CheckedExport {
         }
         let namespace = match &self.namespaces {
             None => !name::is_kube_namespace(&key.namespace),
-            Some(names) => names.contains(&key.namespace),
+            Some(names) => names.contains(key.namespace.as_str()),
         };
         let judge = || if answers_probes { Err(not_ours(key, own_namespace)) } else { may_go_out(key, service) };
-        (namespace && self.selector.matches(&service.labels)).then(judge)
+        (namespace && service.labels.selected_by(&self.selector)).then(judge)
     }
 
     /// The names that the gateway is to answer to for a Service.

@@ -338,7 +338,7 @@ impl<'a> One<'a, '_> {
                 let State::Placed(gateway_port) = state else { continue };
                 let route = Route {
                     port: (*port).clone(),
-                    service_uid: service.origin.uid.clone(),
+                    service_uid: service.origin.uid.to_string(),
                     gateway_port: *gateway_port,
                     hostnames: service.hostnames.clone(),
                     rewrite: rewrite.clone(),
@@ -405,7 +405,7 @@ impl<'a> One<'a, '_> {
             let (mut carried, mut kept) = (Vec::new(), Vec::new());
             let (mut waits, mut refused) = (0, 0);
             for (id, port, state) in &service.routes {
-                let was = before.iter().find_map(|p| p.ports.get(&(port.name.clone(), port.protocol))).copied();
+                let was = before.iter().find_map(|p| p.ports.get(&(port.name.to_string(), port.protocol))).copied();
                 let wait = |why: String, report: &mut Report| drop(report.waits.insert(id.clone(), why));
                 match state {
                     State::Wanted | State::Claiming => {

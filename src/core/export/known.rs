@@ -9,7 +9,7 @@ use super::object::Objects;
 use crate::core::{
     envoy::EnvoyState,
     io::{Change, ExportNews},
-    model::{Key, Origin, OriginPort, RemoteEndpoint, RemoteNode, RemoteSlice, SliceRole},
+    model::{Key, Origin, OriginPort, RemoteEndpoint, RemoteNode, RemoteSlice, SliceRole, Text},
     world,
 };
 
@@ -28,7 +28,7 @@ pub struct Known {
     pub envoys: BTreeMap<String, EnvoyState>,
     slices: BTreeMap<Key, RemoteSlice>,
     /// Names of those slices, by their Service.
-    slices_of: BTreeMap<Key, BTreeSet<String>>,
+    slices_of: BTreeMap<Key, BTreeSet<Text>>,
     service_of: BTreeMap<Key, Key>,
     services_listed: bool,
     slices_listed: bool,
@@ -124,7 +124,7 @@ impl Known {
             let found = slice.ports.iter().find(|p| p.name == port.name && p.protocol == port.protocol);
             let Some(number) = found.map(|p| p.port) else { continue };
             all.extend(slice.endpoints.iter().filter_map(|endpoint| {
-                let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+                let address: IpAddr = endpoint.address.as_ref()?.as_text().parse().ok()?;
                 Some((SocketAddr::new(address, number), endpoint))
             }));
         }

@@ -155,8 +155,8 @@ impl Object {
         let body = Map::from_iter([("spec".to_owned(), spec)]);
         Self {
             id: ObjectId { kind, key },
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            labels: model::Map::new(),
+            annotations: model::Map::new(),
             only_these_labels: false,
             owner: None,
             body,
@@ -198,7 +198,7 @@ impl Object {
         if self.only_these_labels
             && let Value::Object(there) = &observed["metadata"]["labels"]
         {
-            let surplus = there.keys().filter(|key| !self.labels.contains_key(*key));
+            let surplus = there.keys().filter(|key| !self.labels.contains_key(key));
             surplus.for_each(|key| metadata["labels"][key] = Value::Null);
         }
         wanted.insert("metadata".to_owned(), metadata);
@@ -400,8 +400,8 @@ fn is_older(value: &Value, known: &Value) -> bool {
 /// uid and resourceVersion of an observed object.
 #[must_use]
 pub fn at(object: &Value) -> At {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    At { uid: text("uid"), resource_version: text("resourceVersion") }
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    At { uid: text("uid").into(), resource_version: text("resourceVersion").into() }
 }
 
 /// Whether it is being deleted.
@@ -450,10 +450,7 @@ mod tests {
     fn route(backend: &str) -> Object {
         let spec =
             json!({"parentRefs": [{"name": "set"}], "rules": [{"backendRefs": [{"name": backend, "port": 80}]}]});
-        Object {
-            labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            ..Object::with_spec(ROUTE, Key::new("shop", "books"), spec)
-        }
+        Object { labels: model::Map::from([("a", "b")]), ..Object::with_spec(ROUTE, Key::new("shop", "books"), spec) }
     }
 
     fn observed() -> Value {

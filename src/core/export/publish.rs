@@ -145,8 +145,8 @@ fn slice(binding: &CheckedExport, address_type: &str, addresses: &BTreeSet<&str>
         owner: Some(Owner {
             api_version: "v1".to_owned(),
             kind: "Service",
-            name: service.name.clone(),
-            uid: origin.uid.clone(),
+            name: service.name.to_string(),
+            uid: origin.uid.to_string(),
         }),
         body,
     }
@@ -172,7 +172,7 @@ fn labels(binding: &CheckedExport, service: &Key, of_service: &Labels) -> Labels
         (SERVICE_PROXY_NAME_LABEL, SERVICE_PROXY_NAME),
         (HEADLESS_LABEL, ""),
     ] {
-        labels.insert(key.to_owned(), value.to_owned());
+        labels.insert(key.into(), value.into());
     }
     labels
 }
@@ -198,7 +198,7 @@ pub fn published_ports(published: &[Published], services: &BTreeMap<Key, Origin>
     for slice in published {
         let Some(origin) = services.get(&slice.service) else { continue };
         for port in &origin.ports {
-            if let Some(number) = slice.ports.get(&(port.name.clone(), port.protocol)) {
+            if let Some(number) = slice.ports.get(&(port.name.to_string(), port.protocol)) {
                 let route = RouteId { service: slice.service.clone(), port: port.port, protocol: port.protocol };
                 out.insert(route, *number);
             }

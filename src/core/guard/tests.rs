@@ -11,9 +11,9 @@ fn at(minutes: i64) -> Timestamp {
 fn held(names: &[&str]) -> Guard {
     let entry = |name: &&str| {
         let held = Held {
-            uid: format!("uid-{name}"),
+            uid: format!("uid-{name}").into(),
             origin: Key::new("shop", *name),
-            origin_uid: format!("origin-{name}"),
+            origin_uid: format!("origin-{name}").into(),
             policy: Key::new("shop", "all"),
         };
         (Key::new("shop", format!("{name}-east")), held)
@@ -80,7 +80,7 @@ fn a_token_is_good_for_its_set_only() {
     }
     assert_ne!(token, held(&["a", "b"]).token("another"));
     let mut anew = held(&["a", "b"]);
-    anew.held.values_mut().for_each(|held| held.uid.push('2'));
+    anew.held.values_mut().for_each(|held| held.uid = format!("{}2", held.uid).into());
     assert_ne!(token, anew.token("link"), "what was deleted and made anew is another set");
 }
 

@@ -14,7 +14,6 @@ use crate::{
         engine::Engine,
         model::{Key, LocalService},
         select::Refusal,
-        world::Owner,
     },
 };
 
@@ -81,10 +80,7 @@ impl Engine {
     /// have changed. Gives whether there was one.
     pub(in crate::core) fn replace_service(&mut self, key: &Key, service: Option<LocalService>) -> bool {
         let after = service.as_ref().and_then(fed_by).map(str::to_owned);
-        let old = match service {
-            Some(service) => self.world.services.insert(key.clone(), service),
-            None => self.world.services.remove(key),
-        };
+        let old = self.world.set_service(key, service);
         let before = old.as_ref().and_then(fed_by);
         if before != after.as_deref() {
             before.into_iter().chain(after.as_deref()).for_each(|binding| self.status.touch_binding(binding));
@@ -94,8 +90,8 @@ impl Engine {
 
     /// How many mirrors a binding feeds, by what stands on them: a new process knows that at once.
     fn mirrors_through(&self, binding: &str, link: &str) -> usize {
-        let fed = self.world.services.iter().filter(|(_, service)| fed_by(service) == Some(binding));
-        fed.filter(|(key, _)| self.world.owner(key) == Owner::Ours(link)).count()
+        let services = self.world.ours(link).filter_map(|key| self.world.services.get(key));
+        services.filter(|service| fed_by(service) == Some(binding)).count()
     }
 }
 

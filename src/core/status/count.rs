@@ -38,13 +38,12 @@ impl Engine {
 
     fn exists(&self, id: &ClaimId, claim: &Claim) -> bool {
         let Some(target) = &claim.target else { return false };
-        let origin = id.origin.to_string();
         let ours = self.world.owner(target) == Owner::Ours(&id.link);
         ours && self
             .world
             .services
             .get(target)
             .and_then(|s| s.ours.as_ref())
-            .is_some_and(|s| s.annotations.get(ORIGIN_ANNOTATION) == Some(&origin))
+            .is_some_and(|s| s.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| id.origin.is(origin)))
     }
 }

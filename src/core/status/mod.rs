@@ -32,8 +32,8 @@ impl Engine {
     /// The write that brings a status up to date, if it is not.
     fn status_op(&self, subject: &Subject) -> Option<WriteOp> {
         let at = |meta: &kube::api::ObjectMeta| At {
-            uid: meta.uid.clone().unwrap_or_default(),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            uid: meta.uid.as_deref().unwrap_or_default().into(),
+            resource_version: meta.resource_version.as_deref().unwrap_or_default().into(),
         };
         match subject {
             Subject::Link(name) => {
@@ -61,7 +61,7 @@ impl Engine {
     fn turns(&self, op: &WriteOp) -> Vec<Event> {
         let WriteOp::LinkStatus(name, at, after) = op else { return Vec::new() };
         let before = self.world.links.get(name).and_then(|link| link.object.status.clone()).unwrap_or_default();
-        turn::events(name, &at.uid, &before, after)
+        turn::events(name, &at.uid.to_string(), &before, after)
     }
 
     pub(super) fn status_written(&mut self, id: WriteId, result: Result<Written, WriteError>) {
@@ -79,8 +79,8 @@ impl Engine {
     /// What was written is what is there, before a watch says so.
     fn take_status_over(&mut self, op: WriteOp, version: &str) {
         let set = |meta: &mut kube::api::ObjectMeta, at: &At| {
-            let same =
-                meta.uid.as_deref() == Some(&at.uid) && meta.resource_version.as_deref() == Some(&at.resource_version);
+            let same = meta.uid.as_deref().is_some_and(|uid| at.uid == *uid)
+                && meta.resource_version.as_deref().is_some_and(|version| at.resource_version == *version);
             if same {
                 meta.resource_version = Some(version.to_owned());
             }

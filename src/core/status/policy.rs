@@ -227,7 +227,7 @@ impl Engine {
             tally.counts.matched += 1;
             tally.counts.mirrored += 1;
             if tally.failures.len() < MAX_LISTED {
-                let id = ClaimId { link: link.to_owned(), origin: held.origin.clone(), policy: key.clone() };
+                let id = ClaimId { link: link.into(), origin: held.origin.clone(), policy: key.clone() };
                 tally.failures.push(failure(&id, &held::note(link)));
             }
         }
@@ -258,9 +258,9 @@ fn is_about(failure: &PolicyFailure, id: &ClaimId) -> bool {
 
 fn failure(id: &ClaimId, note: &Refusal) -> PolicyFailure {
     PolicyFailure {
-        link: id.link.clone(),
-        namespace: id.origin.namespace.clone(),
-        name: id.origin.name.clone(),
+        link: id.link.to_string(),
+        namespace: id.origin.namespace.to_string(),
+        name: id.origin.name.to_string(),
         reason: note.reason.as_str().to_owned(),
         message: clean(&note.message, MAX_MESSAGE),
     }

@@ -18,7 +18,7 @@ pub(super) fn offer(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
         }
         let endpoints = slice.endpoints.iter().filter_map(|e| endpoint(q, e, &mut out)).collect();
         sources.push(Source {
-            name: vec!["direct".to_owned(), q.key.namespace.clone(), name.to_owned()],
+            name: vec!["direct".to_owned(), q.key.namespace.to_string(), name.to_owned()],
             ports: ports(q, slice),
             endpoints,
             trigger_time: slice.trigger_time.clone(),
@@ -48,7 +48,7 @@ fn ports(q: &Question<'_>, slice: &RemoteSlice) -> Vec<SlicePort> {
 
 fn endpoint(q: &Question<'_>, from: &RemoteEndpoint, out: &mut Yield) -> Option<MirrorEndpoint> {
     // Kubernetes: "consumers should only use the first" address of an endpoint.
-    match q.addresses.admit(from.addresses.first()?) {
+    match q.addresses.admit(&from.address.as_ref()?.as_text()) {
         Ok(address) => {
             let hostname = from
                 .hostname

@@ -19,7 +19,7 @@ use crate::{
         application,
         model::{
             AddressType, Family, LinkerdKeys, MirrorEndpoint, OriginPort, Protocol, Published, Readiness, RemoteSlice,
-            SlicePort, SliceRole,
+            SlicePort, SliceRole, Text,
         },
         select::Refusal,
     },
@@ -51,10 +51,10 @@ pub(super) fn offers(q: &Question<'_>) -> Vec<(Via, Offer)> {
     let mut offers = Vec::new();
     for binding in order {
         if let Some(slices) = published.get(binding) {
-            offers.push((Via::Gateway(binding.to_owned()), by_published(q, binding, slices)));
+            offers.push((Via::Gateway(binding.into()), by_published(q, binding, slices)));
         }
         if let Some((routing, import)) = imports.get(binding) {
-            offers.push((Via::Gateway(binding.to_owned()), by_import(q, binding, *routing, import)));
+            offers.push((Via::Gateway(binding.into()), by_import(q, binding, *routing, import)));
         }
     }
     offers
@@ -81,11 +81,11 @@ fn by_published(q: &Question<'_>, binding: &str, slices: &[(&str, &RemoteSlice, 
         let mut found = Vec::new();
         for endpoint in &slice.endpoints {
             let readiness = if stale { Readiness::all(false) } else { endpoint.readiness };
-            let Some(address) = endpoint.addresses.first() else { continue };
-            found.extend(with_readiness(q, slice.address_type, address, readiness, &mut out));
+            let Some(address) = &endpoint.address else { continue };
+            found.extend(with_readiness(q, slice.address_type, &address.as_text(), readiness, &mut out));
         }
         let key = vec!["gateway".to_owned(), binding.to_owned(), (*name).to_owned()];
-        let port_lease = lease.map(|lease| format!("{}s", lease.as_secs()));
+        let port_lease = lease.map(|lease| format!("{}s", lease.as_secs()).into());
         out.sources.push(Source { name: key, ports, endpoints: found, trigger_time: None, port_lease, linkerd });
     }
     match refused {
@@ -146,7 +146,7 @@ fn usable(q: &Question<'_>, published: &Published) -> Result<Option<Box<LinkerdK
 /// What Linkerd must know of the gateway's addresses. The name by which the gateway knows an origin
 /// ends in the exporter's cluster domain, which its API does not tell: a published slice may, else
 /// it is taken to be the same as here.
-fn linkerd_keys(q: &Question<'_>, identity: Option<&str>, hostnames: &[String]) -> Result<Box<LinkerdKeys>, Refusal> {
+fn linkerd_keys(q: &Question<'_>, identity: Option<&str>, hostnames: &[Text]) -> Result<Box<LinkerdKeys>, Refusal> {
     let is_name = |text: &str| hostname(text).is_some_and(|name| name == text);
     let Some(identity) = identity.filter(|identity| is_name(identity)) else {
         let there =
@@ -160,8 +160,8 @@ fn linkerd_keys(q: &Question<'_>, identity: Option<&str>, hostnames: &[String]) 
     };
     let service = format!("{}.{}.svc.", q.key.name, q.key.namespace);
     let published = hostnames.iter().find(|name| name.starts_with(&service) && is_name(name)).cloned();
-    let service = published.unwrap_or_else(|| format!("{service}{}", q.cluster_domain));
-    Ok(Box::new(LinkerdKeys { identity: Some(identity.to_owned()), service: Some(service) }))
+    let service = published.unwrap_or_else(|| format!("{service}{}", q.cluster_domain).into());
+    Ok(Box::new(LinkerdKeys { identity: Some(identity.into()), service: Some(service) }))
 }
 
 fn no_tcp(q: &Question<'_>) -> Refusal {
@@ -229,7 +229,7 @@ pub(super) fn withdraw(q: &Question<'_>, binding: &str, sources: &mut [Source]) 
     }
     let is_withdrawn = |endpoint: &MirrorEndpoint| q.withdrawn.contains(&(binding, endpoint.address));
     let is_down = |endpoint: &MirrorEndpoint| q.down.contains(&(binding, endpoint.address)) || is_withdrawn(endpoint);
-    let mut carried: BTreeSet<(Family, String, Protocol)> = BTreeSet::new();
+    let mut carried: BTreeSet<(Family, Text, Protocol)> = BTreeSet::new();
     for source in sources.iter() {
         for up in source.endpoints.iter().filter(|e| e.readiness.ready && !is_down(e)) {
             let family = Family::of(up.address);

@@ -17,8 +17,8 @@ use super::{
     address::AddressPolicy,
     link::Remote,
     model::{
-        Family, Key, LinkerdKeys, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort,
-        SliceRole,
+        Family, Key, LinkerdKeys, List, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort,
+        SliceRole, Text,
     },
     name,
     select::{CheckedPolicy, Refusal},
@@ -33,7 +33,7 @@ const CHUNK: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// Through a gateway, by this binding.
-    Gateway(String),
+    Gateway(Text),
     /// By the origin's load balancer or node port.
     Service,
     /// To the origin's pods.
@@ -130,8 +130,8 @@ struct Source {
     name: Vec<String>,
     ports: Vec<SlicePort>,
     endpoints: Vec<MirrorEndpoint>,
-    trigger_time: Option<String>,
-    port_lease: Option<String>,
+    trigger_time: Option<Text>,
+    port_lease: Option<Text>,
     linkerd: Option<Box<LinkerdKeys>>,
 }
 
@@ -277,6 +277,7 @@ fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
     if ports.is_empty() {
         return Vec::new();
     }
+    let ports: List<SlicePort> = ports.into();
     let mut out = Vec::new();
     for family in [Family::V4, Family::V6] {
         let of_family: Vec<MirrorEndpoint> =

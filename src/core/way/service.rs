@@ -78,7 +78,7 @@ fn node_port(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
     let mut found = Vec::new();
     for (_, node) in ranked.into_iter().take(MAX_NODES) {
         let addresses = if node.external.is_empty() { &node.internal } else { &node.external };
-        found.extend(endpoints(q, addresses.iter().map(String::as_str), ready, &mut out));
+        found.extend(endpoints(q, addresses.iter().map(|address| address.as_str()), ready, &mut out));
     }
     if found.is_empty() && out.notes.is_empty() {
         let which = if q.origin.local_traffic { "with endpoints (externalTrafficPolicy: Local) " } else { "" };

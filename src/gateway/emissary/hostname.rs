@@ -37,7 +37,7 @@ pub(super) fn lets_through(name: &str, plan: &ExportPlan, around: &Surroundings<
         let selector = if spec["mappingSelector"].is_object() { &spec["mappingSelector"] } else { &spec["selector"] };
         let wanted = selector["matchLabels"].as_object().into_iter().flatten();
         if let Some((label, _)) =
-            wanted.into_iter().find(|(label, value)| value.as_str() != labels.get(*label).map(String::as_str))
+            wanted.into_iter().find(|(label, value)| value.as_str() != labels.get(label).map(|value| value.as_str()))
         {
             return Err(format!("{HOST} {key} selects Mappings by label {label}, which ours do not have; {add}"));
         }

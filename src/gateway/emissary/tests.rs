@@ -66,9 +66,11 @@ fn is_pending(programmed: &Programmed) -> bool {
 fn ports_are_those_of_the_service_that_nothing_of_emissary_uses() {
     let mut scene = scene(Routing::Port);
     let more = [leads(port("t3", 20_003), 6001), leads(port("admin", 20_004), 8877)];
-    service(&mut scene).ports.extend(more);
-    service(&mut scene).ports.push(OriginPort { pod_port: None, ..port("named", 20_005) });
-    service(&mut scene).ports.push(OriginPort { protocol: Protocol::Udp, ..leads(port("u1", 20_001), 6001) });
+    service(&mut scene).ports.edit(|ports| ports.extend(more));
+    service(&mut scene).ports.edit(|ports| ports.push(OriginPort { pod_port: None, ..port("named", 20_005) }));
+    service(&mut scene)
+        .ports
+        .edit(|ports| ports.push(OriginPort { protocol: Protocol::Udp, ..leads(port("u1", 20_001), 6001) }));
     let found = scene.gateway().unwrap();
     assert_eq!(found.identity, ["emissary", "Service", "emissary", "emissary-ingress"].map(str::to_owned));
     assert_eq!((found.addresses, found.unwell, found.confirms), (vec!["192.0.2.7".to_owned()], None, false));
@@ -132,7 +134,7 @@ fn a_port_is_a_tcp_mapping_on_the_pod_port_that_the_service_leads_to() {
     assert_eq!(scene.apply().1.len(), 1);
     assert_eq!(scene.objects.get(TCP_MAPPING, &key).unwrap()["spec"]["host"], Value::Null);
     // Without the port of the Service nothing leads there.
-    service(&mut scene).ports.retain(|port| port.port != 20_002);
+    service(&mut scene).ports.edit(|ports| ports.retain(|port| port.port != 20_002));
     let (rendered, wrote) = scene.apply();
     assert_eq!((rendered.objects.len(), rendered.refused[&db].reason), (0, Reason::PortUnsupported));
     assert_eq!(wrote.len(), 1);
@@ -229,9 +231,9 @@ fn names_come_in_by_ports_that_lead_to_a_listener_of_http() {
     scene.put(LISTENER, listener("more", json!({"port": 6001, "protocol": "HTTP", "securityModel": "INSECURE"})));
     assert_eq!(scene.gateway().unwrap().listeners, [80, 20_001]);
     // A name as targetPort may lead to any.
-    service(&mut scene).ports[0].pod_port = None;
+    service(&mut scene).ports.edit(|ports| ports[0].pod_port = None);
     assert_eq!(scene.gateway().unwrap().listeners, [80, 20_001]);
-    service(&mut scene).ports[0].pod_port = Some(8080);
+    service(&mut scene).ports.edit(|ports| ports[0].pod_port = Some(8080));
     scene.put(LISTENER, listener("plain", json!({"port": 8080, "protocol": "HTTPS", "securityModel": "SECURE"})));
     scene.put(LISTENER, listener("more", json!({"port": 6001, "protocolStack": ["TLS", "HTTP", "UDP"]})));
     let refusal = scene.gateway().unwrap_err();

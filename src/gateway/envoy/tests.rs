@@ -56,7 +56,7 @@ fn its_pods_may_do_nothing_but_carry() {
     for object in &rendered.objects {
         assert_eq!(object.id.key, own());
         assert_eq!(object.owner.as_ref().map(|o| (o.kind, o.uid.as_str())), Some(("GatewayBinding", "uid-public")));
-        assert_eq!(object.labels["app.kubernetes.io/managed-by"], "heliostat");
+        assert_eq!(object.labels.get("app.kubernetes.io/managed-by").unwrap(), "heliostat");
     }
     let deployment = &one(&rendered, OWN_DEPLOYMENT).body["spec"];
     assert!(deployment.get("replicas").is_none(), "that is left to who runs the cluster");
@@ -175,7 +175,7 @@ fn behind_node_ports_each_is_asked_for_by_its_number() {
     assert_eq!(ports(service), [("tcp-30001", 30_001, 30_001, Some(30_001))]);
     let node = |usable, external: &[&str]| RemoteNode {
         usable,
-        external: external.iter().map(|a| (*a).to_owned()).collect(),
+        external: external.iter().map(|a| (*a).into()).collect(),
         internal: vec!["10.0.0.1".into()],
     };
     scene.nodes.extend([

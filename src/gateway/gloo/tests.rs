@@ -59,9 +59,11 @@ fn of_other_binding(mut object: Value, created: &str) -> Value {
 fn ports_are_those_of_the_service_on_which_no_gateway_listens() {
     let mut scene = scene(Routing::Port);
     let more = [leads(port("t3", 20_003), 6001), leads(port("admin", 20_004), 19_000)];
-    service(&mut scene).ports.extend(more);
-    service(&mut scene).ports.push(OriginPort { pod_port: None, ..port("named", 20_005) });
-    service(&mut scene).ports.push(OriginPort { protocol: Protocol::Udp, ..leads(port("u1", 20_001), 6001) });
+    service(&mut scene).ports.edit(|ports| ports.extend(more));
+    service(&mut scene).ports.edit(|ports| ports.push(OriginPort { pod_port: None, ..port("named", 20_005) }));
+    service(&mut scene)
+        .ports
+        .edit(|ports| ports.push(OriginPort { protocol: Protocol::Udp, ..leads(port("u1", 20_001), 6001) }));
     let found = scene.gateway().unwrap();
     assert_eq!(found.identity, ["gloo", "Service", "gloo-system", "gateway-proxy"].map(str::to_owned));
     assert_eq!((found.addresses, found.unwell, found.confirms), (vec!["192.0.2.7".to_owned()], None, false));

@@ -34,7 +34,7 @@ fn by_port_each_port_is_asked_and_those_beside_it_that_nobody_publishes() {
     let objects = [slice("books-public", "Port"), other];
     let mut world = World::new(&objects);
     for service in world.services.values_mut() {
-        service.ports[0].node_port = Some(20000);
+        service.ports.edit(|ports| ports[0].node_port = Some(20000));
     }
     let (asks, notes) = asked(&world, &objects);
     assert_eq!(of(&asks, true), [("203.0.113.10:20001".to_owned(), Question::Port)]);

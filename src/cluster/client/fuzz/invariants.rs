@@ -7,7 +7,8 @@ use crate::{
         wire::{is_dns_subdomain, is_uid},
     },
     core::model::{
-        Ingress, Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole,
+        Ingress, Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort,
+        SliceRole, Text,
     },
 };
 
@@ -29,13 +30,13 @@ pub(super) fn key(key: &Key) {
 
 fn map(map: &Map, value: usize) {
     assert!(map.len() <= 1001);
-    for (key, held) in map {
+    for (key, held) in map.iter() {
         text(key, 317);
         assert!(key.is_ascii() && held.len() <= value, "{key}: {held}");
     }
 }
 
-fn app_protocol(of: &Option<String>) {
+fn app_protocol(of: &Option<Text>) {
     of.iter().for_each(|app| text(app, 317));
 }
 
@@ -81,9 +82,8 @@ pub(super) fn slice(of: &RemoteSlice) {
         text(name, 63);
         app_protocol(app);
     }
-    for RemoteEndpoint { addresses, hostname, node, .. } in endpoints {
-        assert!(addresses.len() <= 1);
-        addresses.iter().for_each(|address| text(address, 253));
+    for RemoteEndpoint { address, hostname, node, .. } in endpoints {
+        address.iter().for_each(|address| text(&address.as_text(), 253));
         hostname.iter().for_each(|name| label(name));
         assert!(node.as_deref().is_none_or(is_dns_subdomain));
     }

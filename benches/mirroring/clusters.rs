@@ -48,8 +48,8 @@ impl Exporter {
         Ok(Self { client: local_client(Some(kubeconfig), None).await? })
     }
 
-    /// Exports as many Services as a plan needs. A load balancer serves each: a mirror of such a one
-    /// is a Service and one slice.
+    /// Exports as many Services as a plan needs, with two pods each. A load balancer serves each: a mirror of such a
+    /// one is a Service and one slice.
     pub(crate) async fn export(&self, plan: &Plan) -> anyhow::Result<()> {
         let all = stream::iter(0..plan.origins()).map(|i| self.export_one(i, plan));
         all.buffer_unordered(WRITES_IN_FLIGHT).try_collect().await
@@ -66,10 +66,21 @@ impl Exporter {
         }
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": labels.clone()},
             "spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports(80)},
         });
         api::create::<Value>(&self.client, &api::services(NAMESPACE), service).await?;
+        labels["kubernetes.io/service-name"] = json!(name);
+        let endpoint = |last: usize| {
+            let address = format!("11.{}.{}.{last}", number / 250 % 250, number % 250);
+            json!({"addresses": [address], "conditions": {"ready": true}})
+        };
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": format!("{name}-pods"), "labels": labels},
+            "addressType": "IPv4", "ports": ports(8080), "endpoints": [endpoint(1), endpoint(2)],
+        });
+        api::create::<Value>(&self.client, &api::slices(NAMESPACE), slice).await?;
         self.set_address(number, "203.0.113.5").await
     }
 

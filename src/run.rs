@@ -196,7 +196,7 @@ async fn run_in(
     // Read: this cluster, the links, hostnames, and whether gateways answer.
     let (tell, news) = mpsc::channel(NEWS);
     let health = local::watch_all(client.clone(), listeners.is_some(), tell.clone(), shutdown.clone());
-    let (hosts, wanted_hosts) = watch::channel(Vec::new());
+    let (hosts, wanted_hosts) = watch::channel(dns::Hosts::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));

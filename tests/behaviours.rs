@@ -471,7 +471,11 @@ fn g01_load_balancer_hostnames() {
     let mut books = origin("b1");
     books.ingress = vec![Ingress::Hostname("lb.east.example.".into())];
     sim.list("east", &[("shop/books", books)], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
-    assert!(sim.others.iter().any(|o| *o == heliostat::core::io::Output::Resolve(vec!["lb.east.example".into()])));
+    assert!(
+        sim.others
+            .iter()
+            .any(|o| *o == heliostat::core::io::Output::Resolve([("lb.east.example".into(), "east".into())].into()))
+    );
     let answer = |addresses: &[&str]| Ok(addresses.iter().map(|a| a.parse().unwrap()).collect());
     let resolve = |sim: &mut Sim, answer, expired| {
         sim.give(Input::Resolved { host: "lb.east.example".into(), answer, expired });

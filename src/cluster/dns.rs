@@ -1,12 +1,7 @@
 //! Hostnames to addresses, always as absolute names, so that no search domain of this cluster can
 //! give a name of the remote another meaning.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use hickory_resolver::{TokioResolver, config::LookupIpStrategy, net::NetError};
@@ -34,8 +29,10 @@ const MIN_TTL: Duration = Duration::from_secs(5);
 const KEPT_FOR: Duration = Duration::from_secs(3600);
 /// How long the nameserver's word that there is no such name is believed.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// Most lookups at a time.
-const MAX_RUNNING: usize = 16;
+/// Most lookups at a time, and of names that one link has brought: an exporter with thousands of names that
+/// nobody answers for delays its own.
+const MAX_RUNNING: usize = 64;
+const MAX_OF_A_LINK: usize = 8;
 
 /// What a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,14 +107,18 @@ fn answer(host: &str, found: &hickory_resolver::lookup_ip::LookupIp) -> Result<A
     Ok(Answer { addresses, ttl: ttl.min(MAX_TTL) })
 }
 
+/// Hostnames to keep resolved, and the link that each comes from; empty: this cluster itself.
+pub type Hosts = BTreeMap<String, String>;
+
 /// Keeps the hostnames of the latest list resolved until `shutdown`, by the system's nameservers.
-pub async fn run(hosts: watch::Receiver<Vec<String>>, out: mpsc::Sender<Input>, shutdown: CancellationToken) {
+pub async fn run(hosts: watch::Receiver<Hosts>, out: mpsc::Sender<Input>, shutdown: CancellationToken) {
     let keeper = Keeper::new(Arc::new(SystemLookup::default()), out);
     shutdown.run_until_cancelled(keeper.keep(hosts)).await;
 }
 
 /// A hostname that is kept resolved.
 struct Kept {
+    link: String,
     due: Instant,
     /// End of the last good answer's TTL; before there is one, the time of the first question, as
     /// an earlier process may have had one.
@@ -126,20 +127,28 @@ struct Kept {
     told: Option<(Result<Vec<IpAddr>, String>, bool)>,
 }
 
+/// A lookup that has ended.
+struct Done {
+    host: String,
+    link: String,
+    result: Result<Answer, String>,
+}
+
 /// Keeps hostnames resolved; lookups run side by side, one a name.
 struct Keeper {
     lookup: Arc<dyn Lookup>,
     out: mpsc::Sender<Input>,
     kept: BTreeMap<String, Kept>,
-    running: JoinSet<(String, Result<Answer, String>)>,
+    running: JoinSet<Done>,
+    running_of: BTreeMap<String, usize>,
 }
 
 impl Keeper {
     fn new(lookup: Arc<dyn Lookup>, out: mpsc::Sender<Input>) -> Self {
-        Self { lookup, out, kept: BTreeMap::new(), running: JoinSet::new() }
+        Self { lookup, out, kept: BTreeMap::new(), running: JoinSet::new(), running_of: BTreeMap::new() }
     }
 
-    async fn keep(mut self, mut hosts: watch::Receiver<Vec<String>>) {
+    async fn keep(mut self, mut hosts: watch::Receiver<Hosts>) {
         self.set(&hosts.borrow_and_update().clone());
         loop {
             let due = self.start();
@@ -148,7 +157,11 @@ impl Keeper {
                     Ok(()) => self.set(&hosts.borrow_and_update().clone()),
                     Err(_) => return,
                 },
-                Some(done) = self.running.join_next() => if let Ok((host, result)) = done {
+                Some(done) = self.running.join_next() => if let Ok(Done { host, link, result }) = done {
+                    if let Some(running) = self.running_of.get_mut(&link) {
+                        *running -= 1;
+                    }
+                    self.running_of.retain(|_, running| *running > 0);
                     self.take_in(host, result).await;
                 },
                 () = sleep_until(due) => {}
@@ -156,35 +169,45 @@ impl Keeper {
         }
     }
 
-    fn set(&mut self, hosts: &[String]) {
-        let wanted: BTreeSet<&String> = hosts.iter().collect();
-        self.kept.retain(|host, _| wanted.contains(host));
-        for host in hosts {
-            self.kept.entry(host.clone()).or_insert_with(|| Kept {
+    fn set(&mut self, hosts: &Hosts) {
+        self.kept.retain(|host, _| hosts.contains_key(host));
+        for (host, link) in hosts {
+            let kept = self.kept.entry(host.clone()).or_insert_with(|| Kept {
+                link: link.clone(),
                 due: Instant::now(),
                 good_until: Instant::now(),
                 backoff: Backoff::new(MIN_TTL, MAX_DELAY),
                 told: None,
             });
+            kept.link.clone_from(link);
         }
     }
 
-    /// Starts the lookups that are due, as far as there is room, and says when the next one is.
+    /// Starts the lookups that are due, as far as there is room, and says when the next one is. Links with the fewest
+    /// under way come first, then who has waited longest.
     fn start(&mut self) -> Instant {
         let now = Instant::now();
-        let mut next = now + MAX_TTL;
-        for (host, kept) in &mut self.kept {
-            if kept.due <= now && self.running.len() < MAX_RUNNING {
-                kept.due = now + 2 * LOOKUP_DEADLINE;
-                let (lookup, host) = (self.lookup.clone(), host.clone());
-                self.running.spawn(async move {
-                    let result = lookup.lookup(&host).await;
-                    (host, result)
-                });
+        let of = |running_of: &BTreeMap<String, usize>, link: &str| running_of.get(link).copied().unwrap_or_default();
+        let mut due: Vec<_> = self.kept.iter_mut().filter(|(_, kept)| kept.due <= now).collect();
+        due.sort_by_key(|(_, kept)| (of(&self.running_of, &kept.link), kept.due));
+        for (host, kept) in due {
+            if self.running.len() >= MAX_RUNNING {
+                break;
             }
-            next = next.min(kept.due.max(now + Duration::from_millis(100)));
+            if of(&self.running_of, &kept.link) >= MAX_OF_A_LINK {
+                continue;
+            }
+            *self.running_of.entry(kept.link.clone()).or_default() += 1;
+            kept.due = now + 2 * LOOKUP_DEADLINE;
+            let (lookup, host, link) = (self.lookup.clone(), host.clone(), kept.link.clone());
+            self.running.spawn(async move {
+                let result = lookup.lookup(&host).await;
+                Done { host, link, result }
+            });
         }
-        next
+        // Who is due and had no room has its turn when a lookup ends.
+        let later = self.kept.values().map(|kept| kept.due).filter(|due| *due > now);
+        later.min().unwrap_or(now + MAX_TTL)
     }
 
     async fn take_in(&mut self, host: String, result: Result<Answer, String>) {

@@ -82,7 +82,7 @@ pub struct Engine {
     tasks: BTreeMap<String, SessionTask>,
     host_users: Dependents,
     node_users: Dependents,
-    hosts_asked: Vec<String>,
+    hosts_asked: BTreeMap<String, String>,
     /// What is done about links that are lost; of others nothing is kept.
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
@@ -127,7 +127,7 @@ impl Engine {
             tasks: BTreeMap::new(),
             host_users: Dependents::default(),
             node_users: Dependents::default(),
-            hosts_asked: Vec::new(),
+            hosts_asked: BTreeMap::new(),
             losses: BTreeMap::new(),
             events: Vec::new(),
             propagation: Propagation::default(),
@@ -257,13 +257,18 @@ impl Engine {
 
     /// Puts a mirror in the queue, in the lane of the link that it belongs to.
     pub(super) fn touch(&mut self, target: Key) {
-        let lane = match self.world.owner(&target) {
-            Owner::Ours(link) => link.into(),
-            _ => self.claims.on(&target).next().map(|id| id.link.clone()).unwrap_or_default(),
-        };
+        let lane = self.lane(&target);
         self.retries.remove(&target);
         self.propagation.touched(&target);
         self.queue.push(&lane, target);
+    }
+
+    /// The link that a mirror belongs to, or that wants it first.
+    fn lane(&self, target: &Key) -> Text {
+        match self.world.owner(target) {
+            Owner::Ours(link) => link.into(),
+            _ => self.claims.on(target).next().map(|id| id.link.clone()).unwrap_or_default(),
+        }
     }
 
     /// Decides anew which policies want an origin.
@@ -651,11 +656,12 @@ impl Engine {
         if !(self.host_users.changed() || exporters_too) {
             return;
         }
-        let exporters = self.exporter.iter().flat_map(Exporter::hosts);
-        let wanted: BTreeSet<String> = self.host_users.all().chain(exporters).cloned().collect();
-        if !wanted.iter().eq(&self.hosts_asked) {
-            self.world.hosts.retain(|host, _| wanted.contains(host));
-            let wanted: Vec<String> = wanted.into_iter().collect();
+        let exporters = self.exporter.iter().flat_map(Exporter::hosts).map(|host| (host.clone(), String::new()));
+        let link = |host: &String| self.host_users.of(host).next().map(|user| self.lane(user)).unwrap_or_default();
+        let links = self.host_users.all().map(|host| (host.clone(), link(host).into()));
+        let wanted: BTreeMap<String, String> = exporters.chain(links).collect();
+        if wanted != self.hosts_asked {
+            self.world.hosts.retain(|host, _| wanted.contains_key(host));
             out.push(Output::Resolve(wanted.clone()));
             self.hosts_asked = wanted;
         }

@@ -268,8 +268,8 @@ pub enum Output {
         /// Its task; none: end it.
         task: Option<SessionTask>,
     },
-    /// The hostnames to keep resolved, all of them.
-    Resolve(Vec<String>),
+    /// The hostnames to keep resolved, all of them, and the link that each comes from; empty: this cluster itself.
+    Resolve(BTreeMap<String, String>),
     /// The gateway addresses to keep probed, all of them, and how.
     Probe(BTreeMap<Target, ProbeTask>),
     /// Tell a user by an Event.

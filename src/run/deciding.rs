@@ -20,7 +20,7 @@ use super::exporting::Exporting;
 use crate::{
     apply::{events::Reporter, writer::Writer},
     clock::Clock,
-    cluster::sessions::Sessions,
+    cluster::{dns, sessions::Sessions},
     core::{
         engine::Engine,
         io::{Input, Local, Output},
@@ -62,7 +62,7 @@ pub(super) struct Hands {
     /// Read the exporters.
     pub(super) sessions: Arc<Sessions>,
     /// The hostnames to keep resolved.
-    pub(super) hosts: watch::Sender<Vec<String>>,
+    pub(super) hosts: watch::Sender<dns::Hosts>,
     /// The gateway addresses to keep probed.
     pub(super) targets: watch::Sender<BTreeMap<Target, ProbeTask>>,
     /// Does what an exporter needs beside them; none in a controller that only imports.

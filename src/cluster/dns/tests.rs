@@ -30,13 +30,13 @@ impl Lookup for Table {
 
 struct Rig {
     table: Arc<Table>,
-    hosts: watch::Sender<Vec<String>>,
+    hosts: watch::Sender<Hosts>,
     inputs: mpsc::Receiver<Input>,
 }
 
 fn rig() -> Rig {
     let table = Arc::new(Table::default());
-    let (hosts, list) = watch::channel(Vec::new());
+    let (hosts, list) = watch::channel(Hosts::new());
     let (out, inputs) = mpsc::channel(16);
     tokio::spawn(Keeper::new(table.clone(), out).keep(list));
     Rig { table, hosts, inputs }
@@ -44,7 +44,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn keep(&self, hosts: &[&str]) {
-        self.hosts.send_replace(hosts.iter().map(|h| (*h).to_owned()).collect());
+        self.hosts.send_replace(hosts.iter().map(|h| ((*h).to_owned(), "east".to_owned())).collect());
     }
 
     /// What is said within that many seconds.
@@ -133,4 +133,47 @@ async fn names_that_are_none_are_not_asked_for() {
     for bad in ["", "a b", "a..b", "10.0.0.1:80", "[::1]", "x_y.example"] {
         assert!(SystemLookup::default().lookup(bad).await.unwrap_err().ends_with("is not a host name"), "{bad}");
     }
+}
+
+/// Answers at once, but to names that begin with `slow` never.
+struct Slow;
+
+impl Lookup for Slow {
+    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Answer, String>> {
+        Box::pin(async move {
+            if host.starts_with("slow") {
+                tokio::time::sleep(LOOKUP_DEADLINE).await;
+                return Err("no answer".to_owned());
+            }
+            Ok(Answer { addresses: vec!["10.0.0.1".parse().unwrap()], ttl: Duration::from_secs(30) })
+        })
+    }
+}
+
+/// A link with thousands of names that nobody answers for delays no other link's, old or new, and all of its own have their turn.
+#[tokio::test(start_paused = true)]
+async fn names_without_an_answer_delay_no_other_link() {
+    let (out, mut inputs) = mpsc::channel(100_000);
+    let (hosts, list) = watch::channel(Hosts::new());
+    tokio::spawn(Keeper::new(Arc::new(Slow), out).keep(list));
+    let mut wanted: Hosts = (0..3000).map(|i| (format!("slow-{i:04}.example"), "bad".to_owned())).collect();
+    wanted.insert("slower-gw.example".to_owned(), "bad".to_owned());
+    wanted.insert("z-old.example".to_owned(), "good".to_owned());
+    hosts.send_replace(wanted.clone());
+    let mut heard = async |within: Duration| {
+        tokio::time::sleep(within).await;
+        let mut heard = std::collections::BTreeSet::new();
+        while let Ok(Input::Resolved { host, .. }) = inputs.try_recv() {
+            heard.insert(host);
+        }
+        heard
+    };
+    assert_eq!(heard(Duration::from_secs(1)).await, ["z-old.example".to_owned()].into());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    wanted.insert("z-new.example".to_owned(), "good".to_owned());
+    hosts.send_replace(wanted);
+    assert!(heard(Duration::from_secs(1)).await.contains("z-new.example"));
+    // Eight at a time, ten seconds each: an hour and a little.
+    let of_bad = heard(Duration::from_secs(3 * 3600)).await;
+    assert!(of_bad.contains("slow-2999.example") && of_bad.contains("slower-gw.example"), "{}", of_bad.len());
 }

@@ -36,8 +36,8 @@ impl Plan {
     /// What is published.
     pub(crate) const FULL: Self = Self {
         pairs: 1000,
-        cold_syncs: &[(100, 5), (1000, 5), (10_000, 3)],
-        many_links: &[(50, 200, Some(2)), (100, 1000, None)],
+        cold_syncs: &[(100, 5), (1000, 5), (10_000, 2)],
+        many_links: &[(50, 200, Some(1)), (100, 1000, None)],
         rates: &[(1, 30), (10, 200), (100, 1000)],
         churn: Duration::from_secs(120),
         ways: &[

@@ -11,7 +11,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::value::Pooled;
-pub use super::value::{Address, List, Map, Seldom, Text, Uid, Version};
+pub use super::{
+    annotations::Annotations,
+    value::{Address, List, Map, Seldom, Text, Uid, Version},
+};
 use crate::intern::Pool;
 
 /// `<namespace>/<name>` of a namespaced object.
@@ -29,9 +32,10 @@ impl Key {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// Whether a text is this key.
-    pub fn is(&self, text: &str) -> bool {
-        text.split_once('/').is_some_and(|(namespace, name)| self.namespace == namespace && self.name == name)
+    /// Whether its text is read as this key again.
+    pub fn is_written_as_key(&self) -> bool {
+        let whole = |part: &str| !part.is_empty() && !part.contains('/');
+        whole(&self.namespace) && whole(&self.name)
     }
 }
 
@@ -161,7 +165,7 @@ pub enum Ingress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Its uid.
-    pub uid: Text,
+    pub uid: Uid,
     /// Its labels, whole: selectors and allow-lists read them.
     pub labels: Map,
     /// Its annotations without those that are neither ever copied nor read.
@@ -310,7 +314,7 @@ pub struct MirrorState {
     /// All labels.
     pub labels: Map,
     /// All annotations.
-    pub annotations: Map,
+    pub annotations: Annotations,
     /// ownerReferences to a ClusterLink: (name, uid).
     pub link_owners: List<(Text, Text)>,
     /// `type`.
@@ -397,8 +401,8 @@ pub struct LocalSlice {
     pub terminating: bool,
     /// Label `kubernetes.io/service-name`.
     pub service: Option<Text>,
-    /// uids of the Services that own it.
-    pub service_owners: Vec<Uid>,
+    /// uid of the Service that owns it; of several the first.
+    pub service_owner: Option<Uid>,
     /// Other ownerReferences exist.
     pub other_owners: bool,
     /// What it says.

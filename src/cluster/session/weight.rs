@@ -26,7 +26,7 @@ impl Weigh for Origin {
             size_of::<OriginPort>() + name.len() + optional(app_protocol)
         });
         size_of::<Self>()
-            + self.uid.len()
+            + self.uid.text_bytes()
             + map(&self.labels)
             + map(&self.annotations)
             + ingress.sum::<usize>()

@@ -42,7 +42,7 @@ fn app_protocol(of: &Option<Text>) {
 
 pub(super) fn origin(of: &Origin) {
     let Origin { uid, labels, annotations, ports, ingress, malformed, .. } = of;
-    assert!(is_uid(uid) || uid.is_empty() && malformed.is_some());
+    assert!(is_uid(&uid.to_string()) || uid.is_empty() && malformed.is_some());
     map(labels, 63);
     map(annotations, 4096);
     labels.values().for_each(|value| text(value, 63));

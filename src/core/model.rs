@@ -2,6 +2,7 @@
 //! wire objects to these on entry; writers render these to JSON. No Kubernetes type passes.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::IpAddr,
     str::FromStr,
@@ -156,9 +157,19 @@ pub struct OriginPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ingress {
     /// An IP address, not yet checked: it comes from the remote.
-    Ip(Text),
+    Ip(Address),
     /// A hostname, to be resolved as an absolute name.
     Hostname(Text),
+}
+
+impl Ingress {
+    /// As it is written.
+    pub fn as_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Ip(address) => address.as_text(),
+            Self::Hostname(name) => Cow::Borrowed(name),
+        }
+    }
 }
 
 /// A remote Service, reduced to what decides about its mirror.

@@ -166,6 +166,8 @@ fn readable<T: Ord>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> (Vec<T
     let list = field::list(value);
     let mut items: Vec<T> = list.iter().filter_map(read).collect();
     items.sort();
+    // It is held for long, and grew with room for four.
+    items.shrink_to_fit();
     let all = items.len() == list.len();
     (items, all)
 }

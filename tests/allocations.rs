@@ -101,8 +101,8 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     counts.add("to read a Service of a link", read::<OriginWire>(&services), (92.1, 10_217.0));
     counts.add("to read a Service of this cluster", read::<LocalServiceWire>(&services), (77.1, 7_615.0));
     let slices = page((0..MANY).map(|index| exporter.slice(index)));
-    counts.add("to read a slice of a link", read::<RemoteSliceWire>(&slices), (102.1, 10_328.0));
-    counts.add("to read a slice of this cluster", read::<LocalSliceWire>(&slices), (109.0, 11_765.0));
+    counts.add("to read a slice of a link", read::<RemoteSliceWire>(&slices), (101.8, 10_320.0));
+    counts.add("to read a slice of this cluster", read::<LocalSliceWire>(&slices), (108.0, 11_741.0));
     drop((services, slices));
 
     // Everything is mirrored, and held.
@@ -117,12 +117,12 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     assert_eq!(importer.created, MANY);
     let each = |now: usize, then: usize| (now - then) as f64 / MANY as f64;
     let held = (each(after.curr_blocks, before.curr_blocks), each(after.curr_bytes, before.curr_bytes));
-    counts.add("to hold a mirror and its origin", held, (13.8, 2_045.0));
+    counts.add("to hold a mirror and its origin", held, (10.7, 1_770.0));
 
     let mirrors: Vec<_> = importer.engine.world().services.keys().cloned().collect();
     let decide = || mirrors.iter().map(|mirror| importer.engine.decision(mirror)).collect::<Vec<Decision>>();
     assert!(decide().iter().all(|decision| decision.write.is_none() && decision.outcomes.len() == 1));
-    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (88.0, 7_527.0));
+    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (86.0, 7_462.0));
 
     let mut ticks = Meter::new(false);
     let tick = || (0..MANY).for_each(|_| importer.give("tick", Input::Tick, &mut ticks));

@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use heliostat::core::{
     io::{Change, Input, Local, Output, OwnKind, RemoteEvent, WriteOp},
-    model::{Family, Ingress, LocalNamespace, OriginType, Protocol, SliceRole},
+    model::{Family, Ingress, LocalNamespace, Map, OriginType, Protocol, SliceRole},
 };
 use jiff::SignedDuration;
 use serde_json::json;
@@ -199,7 +199,7 @@ fn m23_what_somebody_took_over_is_theirs() {
         let theirs = sim.services[&key("shop/books-east")].clone();
         let state = theirs.ours.as_ref().unwrap();
         assert!(
-            state.labels.keys().chain(state.annotations.keys()).all(|k| !k.starts_with("heliostat.dev/")),
+            state.labels.keys().chain(Map::from(&state.annotations).keys()).all(|k| !k.starts_with("heliostat.dev/")),
             "{lost}"
         );
         assert_eq!((state.link_owners.len(), sim.slices.len()), (0, 0), "{lost}");

@@ -10,7 +10,7 @@ use heliostat::{
     cluster::wire::{OriginWire, RemoteSliceWire},
     core::{
         io::RemoteEvent,
-        model::{Origin, RemoteSlice},
+        model::{Map, Origin, RemoteSlice},
     },
 };
 use serde_json::{Value, json};
@@ -285,7 +285,8 @@ fn a10_a11_a_policy_that_allows_every_key_takes_over_none_with_an_effect() {
     tell(&mut sim, &[service("shop", "books", metadata)], &[]);
     let mirror = sim.mirror("shop/books-east");
     assert_eq!(mirror.labels.get("example.com/team").map(|team| team.as_str()), Some("a"));
-    let held: Vec<_> = mirror.labels.iter().chain(mirror.annotations.iter()).collect();
+    let annotations = Map::from(&mirror.annotations);
+    let held: Vec<_> = mirror.labels.iter().chain(annotations.iter()).collect();
     assert!(!held.iter().any(|(_, value)| value.contains("evil") || value.len() > 4096), "{held:?}");
 }
 

@@ -156,7 +156,7 @@ impl Exporter {
             }
             Step::Gone(n) => {
                 if let Some(gone) = self.services.remove(&key(NAMES[n])) {
-                    sim.remote("east", RemoteEvent::ServiceGone(key(NAMES[n]), gone.uid.into()));
+                    sim.remote("east", RemoteEvent::ServiceGone(key(NAMES[n]), gone.uid.to_string()));
                 }
             }
             Step::Pods(n, ready) => {

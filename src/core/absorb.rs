@@ -437,7 +437,7 @@ impl Engine {
         // Until this cluster is known there may be a mirror of it.
         let mirrored = !self.ready() || self.claims.of_origin(name, key).any(|(_, claim)| mirrored(claim));
         let Some(link) = self.world.links.get_mut(name) else { return };
-        let known = link.remote.services.get(key).is_some_and(|origin| origin.uid == uid);
+        let known = link.remote.services.get(key).is_some_and(|origin| origin.uid == *uid);
         let held = !link.remote.services.contains_key(key) && link.guard.awaits_deletion(key, uid);
         if !known && !held {
             return;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     copy,
     io::{At, MirrorService, MirrorSlice, ServicePatch, WriteOp},
-    model::{Key, LocalService, LocalSlice, Map, MirrorState, SliceBody, Text, Uid},
+    model::{Annotations, Key, LocalService, LocalSlice, Map, MirrorState, SliceBody, Text, Uid},
     select::Refusal,
 };
 use crate::api::{
@@ -98,7 +98,7 @@ fn slice_right(there: &LocalSlice, service_uid: &Uid, body: &SliceBody) -> bool 
         && there.body.endpoints == *endpoints
         && there.body.port_lease == *port_lease
         && there.body.linkerd == *linkerd;
-    same && there.service_owners == std::slice::from_ref(service_uid) && !there.other_owners && !there.alien_fields
+    same && there.service_owner.as_ref() == Some(service_uid) && !there.other_owners && !there.alien_fields
 }
 
 /// Sets or clears `heliostat.dev/Mirrored`.
@@ -143,12 +143,7 @@ fn service_patch(state: &MirrorState, desired: &MirrorService) -> Option<Service
         && state.ports.iter().zip(&desired.ports).all(|(there, wanted)| there.target_is_port && there.port == *wanted);
     let patch = ServicePatch {
         labels: map_patch(&state.labels, &desired.labels, &listed(state, COPIED_LABELS_ANNOTATION), OUR_LABELS),
-        annotations: map_patch(
-            &state.annotations,
-            &desired.annotations,
-            &listed(state, COPIED_ANNOTATIONS_ANNOTATION),
-            OUR_ANNOTATIONS,
-        ),
+        annotations: annotations_patch(state, &desired.annotations),
         owners: (*state.link_owners != *desired.owner.as_slice()).then(|| owners(state, desired.owner.as_ref())),
         ports: (!ports_right || state.service_type != "ClusterIP").then(|| desired.ports.clone()),
         cluster_ip_type: state.service_type != "ClusterIP",
@@ -161,7 +156,7 @@ fn service_patch(state: &MirrorState, desired: &MirrorService) -> Option<Service
 /// Keys that an earlier plan copied, as the mirror itself records them. The record may have been
 /// edited: keys that can never have been copied are not believed.
 fn listed<'a>(state: &'a MirrorState, record: &str) -> BTreeSet<&'a str> {
-    let keys = state.annotations.get(record).map(Text::as_str).unwrap_or_default();
+    let keys = state.annotations.others().get(record).map(Text::as_str).unwrap_or_default();
     keys.split(',').filter(|key| !key.is_empty() && copy::may_be_copied(key)).collect()
 }
 
@@ -174,6 +169,14 @@ fn map_patch(there: &Map, wanted: &Map, copied: &BTreeSet<&str>, ours: &[&str]) 
     let mine = |key: &&Text| copied.contains(key.as_str()) || ours.contains(&key.as_str());
     let gone = there.keys().filter(mine).filter(|key| !wanted.contains_key(key)).map(|key| (key.clone(), None));
     set.chain(gone).collect()
+}
+
+fn annotations_patch(state: &MirrorState, wanted: &Annotations) -> BTreeMap<Text, Option<Text>> {
+    if state.annotations == *wanted {
+        return BTreeMap::new();
+    }
+    let copied = listed(state, COPIED_ANNOTATIONS_ANNOTATION);
+    map_patch(&(&state.annotations).into(), &wanted.into(), &copied, OUR_ANNOTATIONS)
 }
 
 /// The whole ownerReferences list with or without the link.
@@ -204,12 +207,7 @@ pub fn let_go<'a>(
     }
     let patch = ServicePatch {
         labels,
-        annotations: map_patch(
-            &state.annotations,
-            &nothing,
-            &listed(state, COPIED_ANNOTATIONS_ANNOTATION),
-            OUR_ANNOTATIONS,
-        ),
+        annotations: annotations_patch(state, &Annotations::default()),
         owners: (!state.link_owners.is_empty()).then(|| owners(state, None)),
         ..ServicePatch::default()
     };
@@ -251,7 +249,7 @@ pub struct Marks<'a> {
     /// The origin.
     pub origin: &'a Key,
     /// uid of the origin.
-    pub origin_uid: &'a str,
+    pub origin_uid: &'a Uid,
     /// The way, as text.
     pub via: Option<String>,
     /// Labels copied by allow-list.
@@ -262,7 +260,7 @@ pub struct Marks<'a> {
 
 impl Marks<'_> {
     /// As labels and annotations.
-    pub fn render(self) -> (Map, Map) {
+    pub fn render(self) -> (Map, Annotations) {
         let Self { link: (link, link_uid), policy, origin, origin_uid, via, mut labels, mut annotations } = self;
         let record =
             |map: &Map| (!map.is_empty()).then(|| map.keys().map(Text::as_str).collect::<Vec<_>>().join(",").into());
@@ -277,13 +275,8 @@ impl Marks<'_> {
             (POLICY_LABEL, &policy.name),
             (POLICY_NAMESPACE_LABEL, &policy.namespace),
         ]);
-        let marks: [(&str, Text); 3] = [
-            (LINK_UID_ANNOTATION, link_uid.into()),
-            (ORIGIN_ANNOTATION, origin.to_string().into()),
-            (ORIGIN_UID_ANNOTATION, origin_uid.into()),
-        ];
         let records = records.into_iter().filter_map(|(key, value)| value.map(|value| (key, value)));
-        annotations.extend(marks.into_iter().chain(records));
-        (labels, annotations)
+        annotations.extend([(LINK_UID_ANNOTATION, link_uid.into())].into_iter().chain(records));
+        (labels, Annotations::of(origin, origin_uid, annotations))
     }
 }

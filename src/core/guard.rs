@@ -10,14 +10,14 @@ use super::{
     engine::Engine,
     io::Scope,
     link::Link,
-    model::{Key, Map, Origin, Text, Uid},
+    model::{Key, Map, Origin, Uid},
     name,
     world::{Mirror, Owner},
 };
 use crate::api::{
     ConditionType,
     link::DeletionGuard,
-    names::{ALLOW_DELETION_ANNOTATION, ORIGIN_UID_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
+    names::{ALLOW_DELETION_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
 };
 
 /// Deletions within this time count together (design: `deletionGuard`).
@@ -58,7 +58,7 @@ pub struct Held {
     /// Its origin.
     pub origin: Key,
     /// uid of its origin.
-    pub origin_uid: Text,
+    pub origin_uid: Uid,
     /// The policy that it is of.
     pub policy: Key,
 }
@@ -162,7 +162,7 @@ impl Guard {
 
     /// A DELETE tells of an origin with that uid; gives whether its mirror is held.
     pub fn awaits_deletion(&self, origin: &Key, uid: &str) -> bool {
-        self.held.values().any(|held| held.origin == *origin && held.origin_uid == uid)
+        self.held.values().any(|held| held.origin == *origin && held.origin_uid == *uid)
     }
 
     /// Whether a listing that has not been judged covers a namespace; and went back.
@@ -298,7 +298,7 @@ impl Engine {
                 held: Held {
                     uid: mirror.service.uid.clone(),
                     origin: mirror.origin,
-                    origin_uid: text(annotations, ORIGIN_UID_ANNOTATION),
+                    origin_uid: annotations.origin_uid().cloned().unwrap_or_default(),
                     policy: Key::new(text(labels, POLICY_NAMESPACE_LABEL), text(labels, POLICY_LABEL)),
                 },
             })

@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::model::{
-    Key, List, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice, SliceBody,
-    SlicePort, Text, Uid, Version,
+    Annotations, Key, List, LocalNamespace, LocalNode, LocalService, LocalSlice, Map, Origin, RemoteNode, RemoteSlice,
+    SliceBody, SlicePort, Text, Uid, Version,
 };
 use super::{
     envoy::{EnvoyConfig, EnvoyState},
@@ -369,7 +369,7 @@ pub struct MirrorService {
     /// Labels.
     pub labels: Map,
     /// Annotations.
-    pub annotations: Map,
+    pub annotations: Annotations,
     /// Owner: (name, uid) of the ClusterLink, under `deletionPolicy: Delete`.
     pub owner: Option<(Text, Text)>,
     /// `clusterIP: None`.

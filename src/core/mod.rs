@@ -4,6 +4,7 @@
 
 mod absorb;
 pub mod address;
+pub mod annotations;
 pub mod application;
 pub mod claim;
 pub mod copy;

@@ -2,6 +2,7 @@
 //! wire objects to these on entry; writers render these to JSON. No Kubernetes type passes.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::IpAddr,
     str::FromStr,
@@ -11,7 +12,10 @@ use std::{
 use jiff::Timestamp;
 
 use super::value::Pooled;
-pub use super::value::{Address, List, Map, Seldom, Text, Uid, Version};
+pub use super::{
+    annotations::Annotations,
+    value::{Address, List, Map, Seldom, Text, Uid, Version},
+};
 use crate::intern::Pool;
 
 /// `<namespace>/<name>` of a namespaced object.
@@ -29,9 +33,10 @@ impl Key {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// Whether a text is this key.
-    pub fn is(&self, text: &str) -> bool {
-        text.split_once('/').is_some_and(|(namespace, name)| self.namespace == namespace && self.name == name)
+    /// Whether its text is read as this key again.
+    pub fn is_written_as_key(&self) -> bool {
+        let whole = |part: &str| !part.is_empty() && !part.contains('/');
+        whole(&self.namespace) && whole(&self.name)
     }
 }
 
@@ -152,16 +157,26 @@ pub struct OriginPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ingress {
     /// An IP address, not yet checked: it comes from the remote.
-    Ip(Text),
+    Ip(Address),
     /// A hostname, to be resolved as an absolute name.
     Hostname(Text),
+}
+
+impl Ingress {
+    /// As it is written.
+    pub fn as_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Ip(address) => address.as_text(),
+            Self::Hostname(name) => Cow::Borrowed(name),
+        }
+    }
 }
 
 /// A remote Service, reduced to what decides about its mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Its uid.
-    pub uid: Text,
+    pub uid: Uid,
     /// Its labels, whole: selectors and allow-lists read them.
     pub labels: Map,
     /// Its annotations without those that are neither ever copied nor read.
@@ -310,7 +325,7 @@ pub struct MirrorState {
     /// All labels.
     pub labels: Map,
     /// All annotations.
-    pub annotations: Map,
+    pub annotations: Annotations,
     /// ownerReferences to a ClusterLink: (name, uid).
     pub link_owners: List<(Text, Text)>,
     /// `type`.
@@ -397,8 +412,8 @@ pub struct LocalSlice {
     pub terminating: bool,
     /// Label `kubernetes.io/service-name`.
     pub service: Option<Text>,
-    /// uids of the Services that own it.
-    pub service_owners: Vec<Uid>,
+    /// uid of the Service that owns it; of several the first.
+    pub service_owner: Option<Uid>,
     /// Other ownerReferences exist.
     pub other_owners: bool,
     /// What it says.

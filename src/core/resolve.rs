@@ -26,7 +26,7 @@ use crate::api::{
     Reason,
     duration::parse_duration,
     link::LossAction,
-    names::{LINK_UID_ANNOTATION, ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
+    names::{LINK_UID_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL},
     policy::Way,
 };
 
@@ -137,9 +137,7 @@ impl<'a> View<'a> {
                 let Some((mut decision, desired)) = self.desired(key, winner, Some(state)) else {
                     return Decision::default();
                 };
-                let same_origin =
-                    state.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| winner.origin.is(origin))
-                        && winner.link == link;
+                let same_origin = state.annotations.origin() == Some(&winner.origin) && winner.link == link;
                 decision.write = if !same_origin {
                     Some(WriteOp::DeleteService(key.clone(), diff::at(observed)))
                 } else if desired.undecided {
@@ -169,7 +167,7 @@ impl<'a> View<'a> {
         }
         // What a link adopts is not judged before the link has its own view of things: its policies may be
         // made at the same time.
-        let adopted = state.annotations.get(LINK_UID_ANNOTATION).is_some_and(|uid| uid != link.uid());
+        let adopted = state.annotations.others().get(LINK_UID_ANNOTATION).is_some_and(|uid| uid != link.uid());
         if adopted && !link.remote.listed {
             return Holder::Held;
         }
@@ -194,8 +192,8 @@ impl<'a> View<'a> {
             };
         }
         if !link.remote.listed && loss != Loss::Act(LossAction::Delete) {
-            let origin = state.annotations.get(ORIGIN_ANNOTATION).and_then(|text| text.parse::<Key>().ok());
-            if origin.is_some_and(|origin| self.could_claim(link_name, link, &origin, key)) {
+            let origin = state.annotations.origin();
+            if origin.is_some_and(|origin| self.could_claim(link_name, link, origin, key)) {
                 return match (loss, link.remote.unknown_since.and_then(|since| self.lease_end(key, since))) {
                     (Loss::Act(LossAction::NotReady), _) => Holder::NotReady(stale(link)),
                     (_, Some(end)) if end <= self.now => Holder::NotReady(unconfirmed(link_name)),
@@ -429,7 +427,7 @@ fn gateways(link: &str, route: &Route) -> BTreeMap<Target, Option<u16>> {
 
 /// The claim that an existing mirror stands for, as its marks say.
 fn incumbent(link: &str, state: &MirrorState) -> Option<ClaimId> {
-    let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
+    let origin = state.annotations.origin()?.clone();
     let policy = Key::new(state.labels.get(POLICY_NAMESPACE_LABEL)?.clone(), state.labels.get(POLICY_LABEL)?.clone());
     debug_assert!(state.annotations.contains_key(LINK_UID_ANNOTATION));
     Some(ClaimId { link: link.into(), origin, policy })

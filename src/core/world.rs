@@ -178,7 +178,7 @@ impl World {
         let Some(service) = self.services.get(key) else { return Owner::Nobody };
         let Some(state) = &service.ours else { return Owner::Foreign };
         let label = state.labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == MANAGER);
-        let uid = state.annotations.get(LINK_UID_ANNOTATION);
+        let uid = state.annotations.others().get(LINK_UID_ANNOTATION);
         let link = uid.and_then(|uid| self.link_of_uid(uid));
         let origin = state.annotations.contains_key(ORIGIN_ANNOTATION);
         match (label, link) {
@@ -218,7 +218,8 @@ impl World {
 
     /// Takes a Service over, or lets it go; gives what it was before.
     pub fn set_service(&mut self, key: &Key, service: Option<LocalService>) -> Option<LocalService> {
-        let names = |service: &LocalService| service.ours.as_ref()?.annotations.get(LINK_UID_ANNOTATION).cloned();
+        let names =
+            |service: &LocalService| service.ours.as_ref()?.annotations.others().get(LINK_UID_ANNOTATION).cloned();
         let after = service.as_ref().and_then(names);
         let old = match service {
             Some(service) => self.services.insert(key.clone(), service),
@@ -250,7 +251,7 @@ impl World {
         self.ours(name).filter_map(move |key| {
             let service = self.services.get(key).filter(|service| !service.terminating)?;
             let state = service.ours.as_deref()?;
-            let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
+            let origin = state.annotations.origin()?.clone();
             Some(Mirror { key, service, state, origin })
         })
     }

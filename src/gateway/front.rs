@@ -6,7 +6,7 @@ use crate::{
     api::{Reason, binding::ObjectRef},
     core::{
         export::provider::Surroundings,
-        model::{Ingress, Key, Origin, OriginPort, OriginType, RemoteNode},
+        model::{Key, Origin, OriginPort, OriginType, RemoteNode},
         select::Refusal,
     },
 };
@@ -79,10 +79,7 @@ impl<'a> Front<'a> {
 
 /// What a Service's load balancer reports.
 pub(super) fn ingress(service: &Origin) -> Vec<String> {
-    let text = |ingress: &Ingress| match ingress {
-        Ingress::Ip(text) | Ingress::Hostname(text) => text.to_string(),
-    };
-    service.ingress.iter().map(text).collect()
+    service.ingress.iter().map(|ingress| ingress.as_text().into_owned()).collect()
 }
 
 /// Where node ports are reached.

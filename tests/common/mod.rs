@@ -522,7 +522,7 @@ impl Sim {
                     let orphans: Vec<Key> = self
                         .slices
                         .iter()
-                        .filter(|(_, s)| s.service_owners.contains(&gone.uid))
+                        .filter(|(_, s)| s.service_owner.as_ref() == Some(&gone.uid))
                         .map(|(k, _)| k.clone())
                         .collect();
                     for slice in orphans {
@@ -544,7 +544,7 @@ impl Sim {
                     resource_version: version.into(),
                     terminating: false,
                     service: Some(wanted.service.0.clone()),
-                    service_owners: vec![wanted.service.1.clone()],
+                    service_owner: Some(wanted.service.1.clone()),
                     other_owners: false,
                     body: wanted.body.clone(),
                     alien_type: None,
@@ -670,7 +670,9 @@ fn patched(state: &mut MirrorState, patch: &ServicePatch) {
         }
     };
     apply(&mut state.labels, &patch.labels);
-    apply(&mut state.annotations, &patch.annotations);
+    let mut annotations = Map::from(&state.annotations);
+    apply(&mut annotations, &patch.annotations);
+    state.annotations = annotations.into();
     if let Some(owners) = &patch.owners {
         let text = |v: &Value, field: &str| Text::from(v[field].as_str().unwrap());
         let (links, others) = owners.iter().cloned().partition::<Vec<Value>, _>(|v| v["kind"] == "ClusterLink");

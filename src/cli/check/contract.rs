@@ -215,7 +215,7 @@ fn owned(slice: &Slice, origin: &Origin) -> Result<String, String> {
         owner["apiVersion"] == "v1"
             && owner["kind"] == "Service"
             && owner["name"] == name
-            && owner["uid"] == origin.uid.as_str()
+            && owner["uid"].as_str().is_some_and(|uid| origin.uid == *uid)
     };
     match owners.into_iter().flatten().find(is_it) {
         Some(_) => Ok(String::new()),

@@ -30,7 +30,7 @@ pub(super) fn case(world: &World, subject: &Subject, link: &Link, checks: &[Chec
         policy: Some(format!("{}/{}", label(POLICY_NAMESPACE_LABEL), label(POLICY_LABEL))),
         mirror: Some(mirror.key.to_string()),
         mirrored: true,
-        via: mirror.state.annotations.get(VIA_ANNOTATION).map(ToString::to_string),
+        via: mirror.state.annotations.others().get(VIA_ANNOTATION).map(ToString::to_string),
         checks: checks.iter().cloned().chain([held]).collect(),
     })
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    api::names::ORIGIN_ANNOTATION,
     cli::survey::Survey,
     core::{model::Key, world::Owner},
 };
@@ -46,7 +45,7 @@ fn mirrored(survey: &Survey, key: &Key) -> Option<Subject> {
         return None;
     };
     let state = world.services.get(key)?.ours.as_ref()?;
-    let origin = state.annotations.get(ORIGIN_ANNOTATION)?.parse().ok()?;
+    let origin = state.annotations.origin()?.clone();
     Some(Subject::new(link, origin))
 }
 

@@ -3,7 +3,7 @@
 use super::{Case, Check, Verdict, subject::Subject};
 use crate::{
     api::{
-        names::{ORIGIN_ANNOTATION, POLICY_LABEL, POLICY_NAMESPACE_LABEL, VIA_ANNOTATION},
+        names::{POLICY_LABEL, POLICY_NAMESPACE_LABEL, VIA_ANNOTATION},
         policy::PolicyFailure,
     },
     core::{
@@ -71,7 +71,7 @@ fn mirrored(subject: &Subject, key: &Key, state: &MirrorState, head: &[Check]) -
     Case {
         mirror: Some(key.to_string()),
         mirrored: true,
-        via: state.annotations.get(VIA_ANNOTATION).map(ToString::to_string),
+        via: state.annotations.others().get(VIA_ANNOTATION).map(ToString::to_string),
         ..case(subject, Some(policy), checks)
     }
 }
@@ -79,7 +79,7 @@ fn mirrored(subject: &Subject, key: &Key, state: &MirrorState, head: &[Check]) -
 fn mirrors<'a>(world: &'a World, subject: &'a Subject) -> impl Iterator<Item = (&'a Key, &'a MirrorState)> {
     world.services.iter().filter_map(move |(key, service)| {
         let state = service.ours.as_deref()?;
-        let same = state.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| subject.origin.is(origin));
+        let same = state.annotations.origin() == Some(&subject.origin);
         (same && world.owner(key) == Owner::Ours(&subject.link)).then_some((key, state))
     })
 }

@@ -18,15 +18,13 @@ pub(in crate::cluster) trait Weigh {
 
 impl Weigh for Origin {
     fn weight(&self) -> usize {
-        let ingress = self.ingress.iter().map(|ingress| match ingress {
-            Ingress::Ip(text) | Ingress::Hostname(text) => size_of::<Ingress>() + text.len(),
-        });
+        let ingress = self.ingress.iter().map(|ingress| size_of::<Ingress>() + ingress.as_text().len());
         let ports = self.ports.iter().map(|port| {
             let OriginPort { name, app_protocol, .. } = port;
             size_of::<OriginPort>() + name.len() + optional(app_protocol)
         });
         size_of::<Self>()
-            + self.uid.len()
+            + self.uid.text_bytes()
             + map(&self.labels)
             + map(&self.annotations)
             + ingress.sum::<usize>()

@@ -15,8 +15,8 @@ use super::{FromWire, Keep, field, remote::METADATA};
 use crate::{
     api::{GROUP, names},
     core::model::{
-        Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map, MirrorEndpoint,
-        MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, Text,
+        Annotations, Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map,
+        MirrorEndpoint, MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, Text,
     },
 };
 
@@ -60,7 +60,7 @@ fn mirror(object: &Value) -> MirrorState {
     MirrorState {
         // Alike for all mirrors of a link and a policy.
         labels: texts(&meta["labels"]).shared(),
-        annotations: texts(&meta["annotations"]),
+        annotations: Annotations::from(texts(&meta["annotations"])).shared(),
         link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
         service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").into(),
         headless: spec["clusterIP"] == "None",
@@ -135,8 +135,8 @@ impl FromWire for LocalSlice {
             resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
             service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(Text::from),
-            service_owners: service_owners.iter().map(|owner| string(&owner["uid"]).into()).collect(),
-            other_owners: !others.is_empty(),
+            service_owner: service_owners.first().map(|owner| string(&owner["uid"]).into()),
+            other_owners: !others.is_empty() || service_owners.len() > 1,
             body: SliceBody {
                 family: family.unwrap_or(Family::V4),
                 ports: ports.into(),
@@ -166,6 +166,8 @@ fn readable<T: Ord>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> (Vec<T
     let list = field::list(value);
     let mut items: Vec<T> = list.iter().filter_map(read).collect();
     items.sort();
+    // It is held for long, and grew with room for four.
+    items.shrink_to_fit();
     let all = items.len() == list.len();
     (items, all)
 }

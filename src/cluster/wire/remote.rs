@@ -135,14 +135,21 @@ fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
 }
 
 fn ingress(list: &Value) -> Vec<Ingress> {
-    let one =
-        |entry: &Value| host(&entry["ip"]).map(Ingress::Ip).or_else(|| host(&entry["hostname"]).map(Ingress::Hostname));
-    field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect()
+    let ip = |entry: &Value| written(&entry["ip"]).map(|ip| Ingress::Ip(ip.as_str().into()));
+    let one = |entry: &Value| ip(entry).or_else(|| host(&entry["hostname"]).map(Ingress::Hostname));
+    let mut all: Vec<Ingress> = field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect();
+    // It is held for long, and grew with room for four.
+    all.shrink_to_fit();
+    all
 }
 
 /// An address or a hostname, not yet checked to be one.
 fn host(value: &Value) -> Option<Text> {
-    field::text(value).filter(|s| s.len() <= MAX_HOST).map(|s| field::harmless(s, MAX_HOST).into())
+    written(value).map(Text::from)
+}
+
+fn written(value: &Value) -> Option<String> {
+    field::text(value).filter(|s| s.len() <= MAX_HOST).map(|s| field::harmless(s, MAX_HOST))
 }
 
 /// Slices that name no Service, or have an address type that nobody knows, say nothing of use.
@@ -227,7 +234,7 @@ fn split_hostnames(list: &str) -> Vec<Text> {
 fn endpoint(value: &Value) -> RemoteEndpoint {
     let name = |field: &Value, fits: fn(&str) -> bool| field.as_str().filter(|s| fits(s)).map(Text::from);
     RemoteEndpoint {
-        address: field::list(&value["addresses"]).iter().find_map(host).map(|address| address.as_str().into()),
+        address: field::list(&value["addresses"]).iter().find_map(written).map(|address| address.as_str().into()),
         readiness: field::readiness(&value["conditions"]),
         hostname: name(&value["hostname"], field::is_dns_label),
         node: name(&value["nodeName"], field::is_dns_subdomain),

@@ -97,5 +97,5 @@ impl Engine {
 
 /// The binding through which a mirror is fed, as it says itself.
 fn fed_by(service: &LocalService) -> Option<&str> {
-    service.ours.as_ref()?.annotations.get(VIA_ANNOTATION)?.strip_prefix("Gateway/")
+    service.ours.as_ref()?.annotations.others().get(VIA_ANNOTATION)?.strip_prefix("Gateway/")
 }

@@ -1,12 +1,9 @@
 //! As what a claim counts in the status of its link and its policy.
 
-use crate::{
-    api::names::ORIGIN_ANNOTATION,
-    core::{
-        claim::{Claim, ClaimId, Outcome},
-        engine::Engine,
-        world::Owner,
-    },
+use crate::core::{
+    claim::{Claim, ClaimId, Outcome},
+    engine::Engine,
+    world::Owner,
 };
 
 /// As what a match counts; the greater wins where several policies match one origin.
@@ -44,6 +41,6 @@ impl Engine {
             .services
             .get(target)
             .and_then(|s| s.ours.as_ref())
-            .is_some_and(|s| s.annotations.get(ORIGIN_ANNOTATION).is_some_and(|origin| id.origin.is(origin)))
+            .is_some_and(|s| s.annotations.origin() == Some(&id.origin))
     }
 }

@@ -88,6 +88,21 @@ impl Version {
     }
 }
 
+impl Uid {
+    /// Whether it is the empty text.
+    pub fn is_empty(&self) -> bool {
+        self.0 == Form::Text(Text::default())
+    }
+
+    /// Bytes of its text, where it is held as one.
+    pub fn text_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Number(_) => 0,
+            Form::Text(text) => text.len(),
+        }
+    }
+}
+
 macro_rules! text_like {
     ($kind:ident) => {
         impl Default for $kind {

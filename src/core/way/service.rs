@@ -40,7 +40,7 @@ fn load_balancer(q: &Question<'_>) -> Yield {
     let mut found = Vec::new();
     for ingress in &q.origin.ingress {
         found.extend(match ingress {
-            Ingress::Ip(ip) => endpoints(q, std::iter::once(ip.as_str()), ready, &mut out),
+            Ingress::Ip(ip) => endpoints(q, std::iter::once(ip.as_text().as_ref()), ready, &mut out),
             Ingress::Hostname(host) => resolved(q, host, ready, &mut out),
         });
     }

@@ -7,8 +7,7 @@ use crate::{
         wire::{is_dns_subdomain, is_uid},
     },
     core::model::{
-        Ingress, Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort,
-        SliceRole, Text,
+        Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole, Text,
     },
 };
 
@@ -42,7 +41,7 @@ fn app_protocol(of: &Option<Text>) {
 
 pub(super) fn origin(of: &Origin) {
     let Origin { uid, labels, annotations, ports, ingress, malformed, .. } = of;
-    assert!(is_uid(uid) || uid.is_empty() && malformed.is_some());
+    assert!(is_uid(&uid.to_string()) || uid.is_empty() && malformed.is_some());
     map(labels, 63);
     map(annotations, 4096);
     labels.values().for_each(|value| text(value, 63));
@@ -58,8 +57,8 @@ pub(super) fn origin(of: &Origin) {
         let rest = &ports[n + 1..];
         assert!(rest.iter().all(|p| p.name != *name && (p.port, p.protocol) != (*number, *protocol)));
     }
-    for Ingress::Ip(address) | Ingress::Hostname(address) in ingress {
-        text(address, 253);
+    for address in ingress {
+        text(&address.as_text(), 253);
     }
     assert!(of.weight() <= MOST);
 }

@@ -51,7 +51,7 @@ fn a_mirror_is_read_whole() {
         *service.ours.unwrap(),
         MirrorState {
             labels: map(&[("app.kubernetes.io/managed-by", "heliostat"), ("theirs", "x")]),
-            annotations: map(&[("heliostat.dev/link-uid", "l1"), ("heliostat.dev/origin", "shop/books")]),
+            annotations: map(&[("heliostat.dev/link-uid", "l1"), ("heliostat.dev/origin", "shop/books")]).into(),
             link_owners: vec![("east".into(), "l1".into())].into(),
             service_type: "ClusterIP".into(),
             headless: false,
@@ -173,7 +173,7 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
             resource_version: "7".into(),
             terminating: false,
             service: Some("books-east".into()),
-            service_owners: vec!["u1".into()],
+            service_owner: Some("u1".into()),
             other_owners: false,
             body: SliceBody {
                 family: Family::V4,

@@ -350,8 +350,7 @@ fn a11_what_gateways_and_load_balancers_say_is_harmless_and_still_no_address() {
     texts.extend(hostnames);
     let object = json!({"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "status": {"loadBalancer": {"ingress": [{"ip": evil}, {"hostname": evil}]}}});
     for ingress in self::read::<Origin>(&object).into_model().unwrap().1.ingress {
-        let (Ingress::Ip(text) | Ingress::Hostname(text)) = ingress;
-        texts.push(text);
+        texts.push(ingress.as_text().as_ref().into());
     }
     for text in texts {
         assert!(text.len() <= MAX_HOST && !text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");

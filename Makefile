@@ -170,7 +170,7 @@ bench: ## Speed, memory and scale, between two API servers; a smoke size of minu
 
 .PHONY: bench-full
 bench-full: ## The same in full, which takes most of an hour: what docs/performance.md is made of
-	benches/run --full
+	benches/run --size full
 
 .PHONY: report
 report: ## docs/performance.md and its plots, from RAW=dist/bench/<file>.json

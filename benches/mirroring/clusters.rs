@@ -26,6 +26,8 @@ pub(crate) const NAMESPACE: &str = "shop";
 pub(crate) const BY_HAND: &str = "by-hand";
 /// What a link looks for so that it sees a Service.
 pub(crate) const EXPORT: &str = "heliostat.dev/export";
+/// Label of the headless Services.
+const HEADLESS: &str = "is-headless";
 /// The link that `benches/run` has made: the others are like it.
 const FIRST_LINK: &str = "east";
 /// The user of the kubeconfigs: the controller and the loop write as this one, and nobody else does.
@@ -52,7 +54,20 @@ impl Exporter {
     /// one is a Service and one slice.
     pub(crate) async fn export(&self, plan: &Plan) -> anyhow::Result<()> {
         let all = stream::iter(0..plan.origins()).map(|i| self.export_one(i, plan));
-        all.buffer_unordered(WRITES_IN_FLIGHT).try_collect().await
+        all.buffer_unordered(WRITES_IN_FLIGHT).try_collect::<()>().await?;
+        let headless = stream::iter(0..plan.headless()).map(|i| self.export_headless(i));
+        headless.buffer_unordered(WRITES_IN_FLIGHT).try_collect().await
+    }
+
+    async fn export_headless(&self, number: usize) -> anyhow::Result<()> {
+        let (name, labels) = (format!("h{number:05}"), json!({EXPORT: "true", HEADLESS: "true"}));
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"clusterIP": "None", "ports": ports(80)},
+        });
+        api::create::<Value>(&self.client, &api::services(NAMESPACE), service).await?;
+        api::create::<Value>(&self.client, &api::slices(NAMESPACE), pods(number, &name, labels)).await.map(drop)
     }
 
     async fn export_one(&self, number: usize, plan: &Plan) -> anyhow::Result<()> {
@@ -70,16 +85,7 @@ impl Exporter {
             "spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports(80)},
         });
         api::create::<Value>(&self.client, &api::services(NAMESPACE), service).await?;
-        labels["kubernetes.io/service-name"] = json!(name);
-        let endpoint = |last: usize| {
-            let address = format!("11.{}.{}.{last}", number / 250 % 250, number % 250);
-            json!({"addresses": [address], "conditions": {"ready": true}})
-        };
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": format!("{name}-pods"), "labels": labels},
-            "addressType": "IPv4", "ports": ports(8080), "endpoints": [endpoint(1), endpoint(2)],
-        });
+        let slice = pods(number, &name, labels);
         api::create::<Value>(&self.client, &api::slices(NAMESPACE), slice).await?;
         self.set_address(number, "203.0.113.5").await
     }
@@ -105,6 +111,20 @@ impl Exporter {
     async fn change(&self, number: usize, patch: Value) -> anyhow::Result<()> {
         api::patch(&self.client, format!("{}/{}", api::services(NAMESPACE), origin(number)), patch).await.map(drop)
     }
+}
+
+/// The slice of a Service's two pods, as nobody else makes it here.
+fn pods(number: usize, service: &str, mut labels: Value) -> Value {
+    labels["kubernetes.io/service-name"] = json!(service);
+    let endpoint = |last: usize| {
+        let address = format!("11.{}.{}.{last}", number / 250 % 250, number % 250);
+        json!({"addresses": [address], "conditions": {"ready": true}})
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": format!("{service}-pods"), "labels": labels},
+        "addressType": "IPv4", "ports": ports(8080), "endpoints": [endpoint(1), endpoint(2)],
+    })
 }
 
 /// Name of an exported Service.
@@ -142,18 +162,19 @@ impl Link {
         Self { name: FIRST_LINK.to_owned(), sees: json!({EXPORT: "true", first(many): "true"}) }
     }
 
-    /// So many links, each of which sees Services that no other one sees.
-    pub(crate) fn apart(many: usize) -> Vec<Self> {
+    /// So many links, each of which sees so many Services that no other one sees.
+    pub(crate) fn apart(many: usize, each: usize) -> Vec<Self> {
         let link = |number: usize| Self {
             name: format!("l{number:03}"),
-            sees: json!({EXPORT: "true", part_of(many): number.to_string()}),
+            sees: json!({EXPORT: "true", first(many * each): "true", part_of(many): number.to_string()}),
         };
         (0..many).map(link).collect()
     }
 
-    /// So many links, all of which see the same first Services.
-    pub(crate) fn alike(many: usize, services: usize) -> Vec<Self> {
-        let link = |number: usize| Self { name: format!("a{number:03}"), sees: Self::one(services).sees };
+    /// So many links, all of which see the headless Services.
+    pub(crate) fn alike(many: usize) -> Vec<Self> {
+        let link =
+            |number: usize| Self { name: format!("a{number:03}"), sees: json!({EXPORT: "true", HEADLESS: "true"}) };
         (0..many).map(link).collect()
     }
 

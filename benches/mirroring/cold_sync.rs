@@ -47,7 +47,7 @@ pub(crate) async fn in_turns(
     Ok((ColdSync { links: links.len(), mirrors: many, rounds, at_rest: None }, made))
 }
 
-/// Lets the controller make the mirrors of these links once, and rest then; it goes on.
+/// Lets the controller make the headless mirrors of these links once, and rest then; it goes on.
 pub(crate) async fn once(
     importer: &Importer,
     program: &Program,
@@ -55,7 +55,7 @@ pub(crate) async fn once(
     many: usize,
 ) -> anyhow::Result<(ColdSync, Controller)> {
     machine::say(&format!("{many} mirrors by {} links, once", links.len()));
-    importer.link(links, "Service").await?;
+    importer.link(links, "Direct").await?;
     let begun = Begun::now(importer).await?;
     let controller = program.start().await?;
     importer.quiet(STILL).await?;

@@ -35,7 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use clusters::{Exporter, Importer, Link};
 use controller::Program;
-use plan::Plan;
+use plan::{Plan, Size};
 use results::Results;
 
 /// Measures the controller between two API servers; `make bench` makes them.
@@ -47,9 +47,9 @@ struct Args {
     /// Kubeconfig of the exporter.
     #[arg(long, value_name = "FILE")]
     exporter: PathBuf,
-    /// Everything, which takes most of an hour, and not a smoke size of minutes.
-    #[arg(long)]
-    full: bool,
+    /// How much: minutes, half an hour, or most of an hour.
+    #[arg(long, value_enum, default_value_t = Size::Smoke)]
+    size: Size,
     /// Folder for the raw data and the controller's log.
     #[arg(long, value_name = "FOLDER", default_value = "dist/bench")]
     out: PathBuf,
@@ -75,17 +75,23 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let importer = Importer::open(&args.importer).await?;
     let exporter = Exporter::open(&args.exporter).await?;
     let program = Program { kubeconfig: args.importer.clone(), log: args.out.join("controller.log") };
-    let plan = if args.full { Plan::FULL } else { Plan::SMOKE };
-    let results = measure(&plan, &importer, &exporter, &program).await?;
+    let results = measure(&Plan::of(args.size), &importer, &exporter, &program, &args.out).await?;
     println!("{}", keep(&args.out, &results)?.display());
     let writes = &results.restart.writes;
     ensure!(writes.is_empty(), "after a restart nothing had to be written, and this was:\n{}", writes.join("\n"));
     Ok(())
 }
 
-async fn measure(plan: &Plan, importer: &Importer, exporter: &Exporter, program: &Program) -> anyhow::Result<Results> {
+/// Measures one thing after the other. What is there is kept each time, as the whole takes long.
+async fn measure(
+    plan: &Plan,
+    importer: &Importer,
+    exporter: &Exporter,
+    program: &Program,
+    out: &Path,
+) -> anyhow::Result<Results> {
     let (begun, start, load_before) = (Timestamp::now(), Instant::now(), machine::load()?);
-    machine::say(&format!("exporting {} Services", plan.origins()));
+    machine::say(&format!("exporting {} Services", plan.origins() + plan.headless()));
     exporter.export(plan).await?;
 
     machine::say("warming up; what is written here is written again by the bare loop");
@@ -101,38 +107,48 @@ async fn measure(plan: &Plan, importer: &Importer, exporter: &Exporter, program:
     let half = limits.writes_per_second() / 2.0;
     let churn = churn::measure(importer, exporter, &running, mirrors, half, plan.churn).await?;
     running.stop().await?;
-
-    let mut propagation = Vec::new();
-    for (links, each, turns) in plan.many_links {
-        let all = links * each;
-        let Some(turns) = turns else { continue };
-        let apart = Link::apart(*links);
-        cold_syncs.push(cold_sync::in_turns(importer, program, &apart, all, *turns).await?.0);
-        let running = program.start().await?;
-        running.ready().await?;
-        propagation = propagation::measure(importer, exporter, &running, (*links, all), plan.rates).await?;
-        running.stop().await?;
-    }
-    let ways = ways::measure(importer, exporter, program, plan.ways, plan.pod_changes).await?;
-    for (links, each, _) in plan.many_links.iter().filter(|(_, _, turns)| turns.is_none()) {
-        let alike = Link::alike(*links, *each);
-        let (sync, running) = cold_sync::once(importer, program, &alike, links * each).await?;
-        cold_syncs.push(sync);
-        running.stop().await?;
-    }
-    Ok(Results {
+    let machine = machine::describe(importer).await?;
+    let (propagation, ways) = (Vec::new(), Vec::new());
+    let (took_s, load_after) = (0, String::new());
+    let mut results = Results {
         begun,
-        took_s: start.elapsed().as_secs(),
-        machine: machine::describe(importer).await?,
+        took_s,
+        machine,
         load_before,
-        load_after: machine::load()?,
+        load_after,
         limits,
         cold_syncs,
         restart,
         propagation,
         churn,
         ways,
-    })
+    };
+    let keep_so_far = |results: &mut Results| {
+        (results.took_s, results.load_after) = (start.elapsed().as_secs(), machine::load()?);
+        keep(out, results)
+    };
+    keep_so_far(&mut results)?;
+
+    for (links, each, turns) in plan.many_links {
+        let all = links * each;
+        let Some(turns) = turns else { continue };
+        let apart = Link::apart(*links, *each);
+        results.cold_syncs.push(cold_sync::in_turns(importer, program, &apart, all, *turns).await?.0);
+        let running = program.start().await?;
+        running.ready().await?;
+        results.propagation = propagation::measure(importer, exporter, &running, (*links, all), plan.rates).await?;
+        running.stop().await?;
+        keep_so_far(&mut results)?;
+    }
+    results.ways = ways::measure(importer, exporter, program, plan.ways, plan.pod_changes).await?;
+    keep_so_far(&mut results)?;
+    for (links, each, _) in plan.many_links.iter().filter(|(.., turns)| turns.is_none()) {
+        let (sync, running) = cold_sync::once(importer, program, &Link::alike(*links), links * each).await?;
+        results.cold_syncs.push(sync);
+        running.stop().await?;
+        keep_so_far(&mut results)?;
+    }
+    Ok(results)
 }
 
 /// Keeps the raw data in a file of its own.

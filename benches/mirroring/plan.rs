@@ -1,4 +1,4 @@
-//! How much is measured: a smoke size of minutes, or everything.
+//! How much is measured: from a smoke size of minutes to everything.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,8 +8,9 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// Cold syncs through one link: mirrors, and turns. The last one's mirrors are restarted with and churned.
     pub(crate) cold_syncs: &'static [(usize, usize)],
-    /// Cold syncs through several links: links, mirrors of each, and turns of loop and controller: the links share all
-    /// origins among them. Without turns each sees the same ones, and the controller makes them once.
+    /// Cold syncs through several links: links, mirrors of each, and turns of loop and controller: the links share the
+    /// origins among them. Without turns each sees the same headless ones, and the controller makes all of them once:
+    /// of headless Services even the API server makes a hundred thousand within minutes.
     pub(crate) many_links: &'static [(usize, usize, Option<usize>)],
     /// Changes a second, and how many of each kind. Through the first of `many_links`.
     pub(crate) rates: &'static [(u32, usize)],
@@ -21,22 +22,52 @@ pub(crate) struct Plan {
     pub(crate) pod_changes: usize,
 }
 
+/// How much.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Size {
+    /// Minutes.
+    Smoke,
+    /// Half an hour.
+    Half,
+    /// Most of an hour.
+    Full,
+}
+
 impl Plan {
+    /// The plan of that size.
+    pub(crate) const fn of(size: Size) -> Self {
+        match size {
+            Size::Smoke => Self::SMOKE,
+            Size::Half => Self::HALF,
+            Size::Full => Self::FULL,
+        }
+    }
+
     /// Every measurement, each so small that all take some minutes.
-    pub(crate) const SMOKE: Self = Self {
+    const SMOKE: Self = Self {
         pairs: 1000,
         cold_syncs: &[(1000, 3)],
-        many_links: &[(10, 100, Some(1))],
+        many_links: &[(10, 100, Some(1)), (10, 100, None)],
         rates: &[(10, 50)],
         churn: Duration::from_secs(20),
         ways: &[("Service", 100, 10), ("Gateway", 100, 10), ("Direct", 100, 10)],
         pod_changes: 100,
     };
 
-    /// What is published.
-    pub(crate) const FULL: Self = Self {
+    /// Large enough to judge by, within half an hour.
+    const HALF: Self = Self {
+        cold_syncs: &[(100, 3), (1000, 3), (5000, 1)],
+        many_links: &[(50, 40, Some(1)), (100, 1000, None)],
+        rates: &[(1, 20), (10, 100), (100, 500)],
+        churn: Duration::from_secs(60),
+        ..Self::SMOKE
+    };
+
+    /// Everything. Nine tenths of the time are the API server's, which makes Services the slower the more there
+    /// are (it counts its IPAddress objects for each).
+    const FULL: Self = Self {
         pairs: 1000,
-        cold_syncs: &[(100, 5), (1000, 5), (10_000, 2)],
+        cold_syncs: &[(100, 5), (1000, 5), (10_000, 1)],
         many_links: &[(50, 200, Some(1)), (100, 1000, None)],
         rates: &[(1, 30), (10, 200), (100, 1000)],
         churn: Duration::from_secs(120),
@@ -50,15 +81,21 @@ impl Plan {
         pod_changes: 1000,
     };
 
-    /// How many origins a link may see, of the first ones.
+    /// How many origins links may see, of the first ones.
     pub(crate) fn sizes(&self) -> BTreeSet<usize> {
         let single = self.cold_syncs.iter().map(|(mirrors, _)| *mirrors);
-        let each = self.many_links.iter().map(|(_, mirrors, _)| *mirrors);
-        single.chain(each).chain([self.pairs]).collect()
+        let apart = self.many_links.iter().filter(|(.., turns)| turns.is_some()).map(|(links, each, _)| links * each);
+        single.chain(apart).chain([self.pairs]).collect()
     }
 
     /// Origins that have to be there.
     pub(crate) fn origins(&self) -> usize {
         self.sizes().last().copied().unwrap_or_default()
+    }
+
+    /// Headless ones that have to be there beside them.
+    pub(crate) fn headless(&self) -> usize {
+        let alike = self.many_links.iter().filter(|(.., turns)| turns.is_none()).map(|(_, each, _)| *each);
+        alike.max().unwrap_or_default()
     }
 }

@@ -71,7 +71,7 @@ nth_address() {
 # the node's address; with --routed the ranges are made from it, so that every node knows
 # every other's pod range without being told.
 write_config() {
-  local index=$1 routed='' dual='' api_only=false mode=nftables bits=16 option
+  local index=$1 routed='' dual='' api_only=false mode=nftables option
   shift
   for option; do
     case $option in
@@ -81,14 +81,12 @@ write_config() {
       --proxy-mode=*) mode=${option#*=} ;;
     esac
   done
-  # Benchmarks make 100,000 Services where no node has to carry them.
-  [[ $api_only == false || -n $routed ]] || bits=14
   cat >"$DIR/cluster.conf" <<CONF
 OPTIONS='$*'
 INDEX=$index
 NODE_IP=$RIG_NET.$index
 PODS=10.244.${routed:-0}.0/24
-SERVICES=10.${routed:-96}.0.0/$bits
+SERVICES=10.${routed:-96}.0.0/16
 ROUTED=${routed:+yes}
 NODE_IP6=${dual:+$RIG_NET6$index}
 PODS6=${dual:+fd00:10:244:${routed:-0}::/64}

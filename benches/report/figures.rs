@@ -115,11 +115,12 @@ pub(crate) const STAGES: [Stage; 4] = [
     Stage { name: "shown", of: |delay| delay.shown_ms - delay.answered_ms },
 ];
 
-/// Writes that follow one from the other: the slice of a new mirror names its Service's uid, and goes after it.
+/// Writes that follow one from the other: the slice of a new mirror names its Service's uid, and is collected when
+/// that goes.
 pub(crate) const fn in_sequence(kind: Kind) -> f64 {
     match kind {
-        Kind::Export | Kind::Port | Kind::Unexport => 2.0,
-        Kind::Endpoints => 1.0,
+        Kind::Export | Kind::Port => 2.0,
+        Kind::Endpoints | Kind::Unexport => 1.0,
     }
 }
 

@@ -63,8 +63,8 @@ impl Plan {
         ..Self::SMOKE
     };
 
-    /// Everything. Nine tenths of the time are the API server's, which makes Services the slower the more there
-    /// are (it counts its IPAddress objects for each).
+    /// Everything. No more than 10,000 have cluster IPs: an API server makes such Services the slower the more there
+    /// are (docs/performance.md).
     const FULL: Self = Self {
         pairs: 1000,
         cold_syncs: &[(100, 5), (1000, 5), (10_000, 1)],

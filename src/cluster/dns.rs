@@ -1,13 +1,18 @@
 //! Hostnames to addresses, always as absolute names, so that no search domain of this cluster can
 //! give a name of the remote another meaning.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use hickory_resolver::{TokioResolver, config::LookupIpStrategy, net::NetError};
 use tokio::{
     sync::{OnceCell, mpsc, watch},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -127,25 +132,19 @@ struct Kept {
     told: Option<(Result<Vec<IpAddr>, String>, bool)>,
 }
 
-/// A lookup that has ended.
-struct Done {
-    host: String,
-    link: String,
-    result: Result<Answer, String>,
-}
-
 /// Keeps hostnames resolved; lookups run side by side, one a name.
 struct Keeper {
     lookup: Arc<dyn Lookup>,
     out: mpsc::Sender<Input>,
     kept: BTreeMap<String, Kept>,
-    running: JoinSet<Done>,
-    running_of: BTreeMap<String, usize>,
+    running: JoinSet<(String, Result<Answer, String>)>,
+    /// For which link each of them is. Only counted, so that its order is nobody's.
+    links: HashMap<task::Id, String>,
 }
 
 impl Keeper {
     fn new(lookup: Arc<dyn Lookup>, out: mpsc::Sender<Input>) -> Self {
-        Self { lookup, out, kept: BTreeMap::new(), running: JoinSet::new(), running_of: BTreeMap::new() }
+        Self { lookup, out, kept: BTreeMap::new(), running: JoinSet::new(), links: HashMap::new() }
     }
 
     async fn keep(mut self, mut hosts: watch::Receiver<Hosts>) {
@@ -157,12 +156,13 @@ impl Keeper {
                     Ok(()) => self.set(&hosts.borrow_and_update().clone()),
                     Err(_) => return,
                 },
-                Some(done) = self.running.join_next() => if let Ok(Done { host, link, result }) = done {
-                    if let Some(running) = self.running_of.get_mut(&link) {
-                        *running -= 1;
+                Some(done) = self.running.join_next_with_id() => match done {
+                    Ok((id, (host, result))) => {
+                        self.links.remove(&id);
+                        self.take_in(host, result).await;
                     }
-                    self.running_of.retain(|_, running| *running > 0);
-                    self.take_in(host, result).await;
+                    // It panicked: its place is free all the same, and the name is asked again when it is due.
+                    Err(panicked) => drop(self.links.remove(&panicked.id())),
                 },
                 () = sleep_until(due) => {}
             }
@@ -187,23 +187,28 @@ impl Keeper {
     /// under way come first, then who has waited longest.
     fn start(&mut self) -> Instant {
         let now = Instant::now();
-        let of = |running_of: &BTreeMap<String, usize>, link: &str| running_of.get(link).copied().unwrap_or_default();
+        let mut running: BTreeMap<String, usize> = BTreeMap::new();
+        for link in self.links.values() {
+            *running.entry(link.clone()).or_default() += 1;
+        }
         let mut due: Vec<_> = self.kept.iter_mut().filter(|(_, kept)| kept.due <= now).collect();
-        due.sort_by_key(|(_, kept)| (of(&self.running_of, &kept.link), kept.due));
+        due.sort_by_key(|(_, kept)| (running.get(&kept.link).copied(), kept.due));
         for (host, kept) in due {
             if self.running.len() >= MAX_RUNNING {
                 break;
             }
-            if of(&self.running_of, &kept.link) >= MAX_OF_A_LINK {
+            let of_link = running.entry(kept.link.clone()).or_default();
+            if *of_link >= MAX_OF_A_LINK {
                 continue;
             }
-            *self.running_of.entry(kept.link.clone()).or_default() += 1;
+            *of_link += 1;
             kept.due = now + 2 * LOOKUP_DEADLINE;
-            let (lookup, host, link) = (self.lookup.clone(), host.clone(), kept.link.clone());
-            self.running.spawn(async move {
+            let (lookup, host) = (self.lookup.clone(), host.clone());
+            let lookup = self.running.spawn(async move {
                 let result = lookup.lookup(&host).await;
-                Done { host, link, result }
+                (host, result)
             });
+            self.links.insert(lookup.id(), kept.link.clone());
         }
         // Who is due and had no room has its turn when a lookup ends.
         let later = self.kept.values().map(|kept| kept.due).filter(|due| *due > now);

@@ -28,7 +28,12 @@ fn terms() -> ProbeTerms {
 }
 
 fn connection(port: u16) -> ProbeTask {
-    ProbeTask { ask: Ask::Connection { port }, terms: terms() }
+    ProbeTask { ask: Ask::Connection { port, meanwhile: false }, terms: terms() }
+}
+
+/// Until somebody is there again to answer for content.
+fn meanwhile(port: u16) -> ProbeTask {
+    ProbeTask { ask: Ask::Connection { port, meanwhile: true }, terms: terms() }
 }
 
 fn content(port: u16, host: Option<&str>) -> ProbeTask {
@@ -200,9 +205,9 @@ fn addresses_are_probed_by_content_where_the_exporter_answers() {
 
     // While nobody is there to answer, nothing follows from silence.
     sim.slice("heliostat-system/probe-pods", probe_pods(false));
-    assert_eq!(sim.probes()[&target("public", TWO)], connection(20001));
+    assert_eq!(sim.probes()[&target("public", TWO)], meanwhile(20001));
     sim.remote("east", RemoteEvent::SliceGone(key("heliostat-system/probe-pods")));
-    assert_eq!(sim.probes()[&target("public", TWO)], connection(20001));
+    assert_eq!(sim.probes()[&target("public", TWO)], meanwhile(20001));
     sim.slice("heliostat-system/probe-pods", probe_pods(true));
     assert_eq!(sim.probes()[&target("public", TWO)], content(20902, None));
 
@@ -563,6 +568,41 @@ fn when_every_probe_of_every_link_fails_it_is_the_prober_that_is_cut_off() {
 }
 
 #[test]
+fn what_was_withdrawn_by_content_comes_back_by_content() {
+    let mut sim = with_two();
+    sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
+    sim.slice("heliostat-system/probe-1", probe_slice("public", &[ONE, TWO], 20900));
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    sim.writes();
+    // The exporter's controller is away: the address accepts connections, as it did all the while.
+    sim.slice("heliostat-system/probe-pods", probe_pods(false));
+    assert_eq!(sim.probes()[&target("public", ONE)], meanwhile(20001));
+    sim.probed("public", ONE, Verdict::Reachable);
+    sim.probed("public", TWO, Verdict::Reachable);
+    // It is there again, and what it saw of others before it must see anew.
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
+    for again in [silent(), failing(), down()] {
+        sim.probed("public", ONE, again);
+        assert_eq!(sim.writes(), []);
+        is(sim.reachable(), "False", "Unreachable");
+    }
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+
+    // The exporter runs Heliostat no more: a connection is all that there is to go by.
+    sim.probed("public", ONE, down());
+    sim.slice("heliostat-system/probe-pods", probe_pods(false));
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    sim.remote("east", RemoteEvent::ServiceGone(key(PROBE), "probe".into()));
+    assert_eq!(sim.probes()[&target("public", ONE)], connection(20001), "asked anew");
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+}
+
+#[test]
 fn a_restart_holds_still_until_verdicts_are_there() {
     let mut sim = with_two();
     sim.probed("public", ONE, down());
@@ -577,6 +617,8 @@ fn a_restart_holds_still_until_verdicts_are_there() {
     sim.pass(SignedDuration::from_mins(5));
     assert_eq!(sim.probes().len(), 2);
     sim.probed("public", TWO, Verdict::Reachable);
+    // It may take a while until the other one is seen to answer between its failures.
+    sim.probed("public", ONE, failing());
     sim.probed("public", ONE, down());
     assert_eq!(sim.statuses(), 0, "neither mirrors nor statuses: {:?}", sim.log);
     assert_eq!((sim.gateways(), sim.reachable()), told);
@@ -657,7 +699,10 @@ fn what_is_switched_off_or_stands_still_is_not_probed() {
     sim.set_link(link("east", spec.clone()));
     let asked =
         ProbeTerms { period: Duration::from_secs(30), timeout: Duration::from_millis(500), failure_threshold: 7 };
-    assert_eq!(sim.probes()[&target("public", ONE)], ProbeTask { ask: Ask::Connection { port: 20001 }, terms: asked });
+    assert_eq!(
+        sim.probes()[&target("public", ONE)],
+        ProbeTask { ask: Ask::Connection { port: 20001, meanwhile: false }, terms: asked }
+    );
     assert_eq!(
         sim.gateways(),
         ["public 198.51.100.1 ?", "public 198.51.100.2 ?"],

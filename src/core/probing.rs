@@ -11,7 +11,7 @@ use super::{
     io::{About, Event, Output},
     link::Link,
     model::{AddressType, Key, Protocol, RemoteSlice, SliceRole},
-    reach::{Ask, Known, MAX_PROBED, ProbeTask, Target, Verdict},
+    reach::{Ask, Known, MAX_PROBED, ProbeTask, Reach, Target, Verdict},
     resolve::Decision,
     way,
 };
@@ -66,16 +66,17 @@ impl Engine {
 
     fn asked(&self, link: &Link, target: &Target) -> Option<Ask> {
         let uid = link.expected_uid()?;
+        let published = |service| link.remote.slices_of(service).find_map(|(_, slice)| self.through(slice, target));
+        let mut ways =
+            self.reach.services(&target.link).filter_map(|service| Some((service, published(service)?))).peekable();
+        let meanwhile = ways.peek().is_some();
         // While nobody is there to answer, nothing follows from silence.
-        let answers = |service: &&Key| {
-            link.remote.services.get(*service).is_some_and(|origin| link.remote.is_ready(service, origin))
+        let answers = |service: &Key| {
+            link.remote.services.get(service).is_some_and(|origin| link.remote.is_ready(service, origin))
         };
-        let services = self.reach.services(&target.link).filter(answers);
-        let mut slices = services.flat_map(|service| link.remote.slices_of(service));
-        let content = slices.find_map(|(_, slice)| self.through(slice, target));
-        match content {
-            Some((port, host)) => Some(Ask::ClusterUid { port, host, uid: uid.to_owned() }),
-            None => self.reach.lowest_port(target).map(|port| Ask::Connection { port }),
+        match ways.find(|(service, _)| answers(service)) {
+            Some((_, (port, host))) => Some(Ask::ClusterUid { port, host, uid: uid.to_owned() }),
+            None => self.reach.lowest_port(target).map(|port| Ask::Connection { port, meanwhile }),
         }
     }
 
@@ -114,12 +115,12 @@ impl Engine {
 
     /// The prober's word on an address.
     pub(super) fn on_probed(&mut self, target: &Target, verdict: Verdict) {
-        let (was, was_down) = (self.reach.known(target).reachable(), self.reach.is_down(target));
-        let before = matches!(self.reach.known(target), Known::Before(false));
+        let withdrawn = |reach: &Reach| (reach.is_down(target), reach.is_withdrawn(target));
+        let (was, was_withdrawn) = (self.reach.known(target).reachable(), withdrawn(&self.reach));
         if !self.reach.hear(target, verdict) {
             return;
         }
-        if before || self.reach.is_down(target) != was_down {
+        if withdrawn(&self.reach) != was_withdrawn {
             let mirrors: Vec<Key> = self.reach.fed_by(target).cloned().collect();
             mirrors.into_iter().for_each(|mirror| self.touch(mirror));
         }

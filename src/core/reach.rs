@@ -60,6 +60,9 @@ pub enum Ask {
     Connection {
         /// The lowest TCP port in use there.
         port: u16,
+        /// Content is expected there, and nobody is up to answer at present: a connection brings nothing
+        /// back that was withdrawn.
+        meanwhile: bool,
     },
     /// Which cluster is behind it: the probe Service answers with the cluster's uid.
     ClusterUid {
@@ -129,7 +132,7 @@ pub struct Reach {
     /// What the prober was last asked to do.
     asked: BTreeMap<Target, ProbeTask>,
     verdicts: BTreeMap<Target, Verdict>,
-    /// What an earlier process said of addresses of which nothing has been said yet.
+    /// What an earlier process said of addresses; forgotten when it is known better.
     before: BTreeMap<Target, bool>,
     /// Links of which something changed that what is asked may follow from.
     changed: BTreeSet<String>,
@@ -252,7 +255,7 @@ impl Reach {
         }
         let old = of_link(&self.asked, link).map(|(target, _)| target);
         let gone: Vec<Target> = old.filter(|target| !tasks.contains_key(*target)).cloned().collect();
-        let down = gone.iter().filter(|t| self.is_down(t) || self.before.get(*t) == Some(&false)).cloned().collect();
+        let down = gone.iter().filter(|t| self.is_withdrawn(t)).cloned().collect();
         for target in &gone {
             self.asked.remove(target);
             self.verdicts.remove(target);
@@ -268,11 +271,26 @@ impl Reach {
     }
 
     /// The prober's word; false if it comes too late, or says nothing new.
+    ///
+    /// What is withdrawn stays so until it answers: that others were not seen to answer this time does
+    /// not make it a better address. And where content is expected, by content: it may accept connections
+    /// with nothing behind it.
     pub fn hear(&mut self, target: &Target, verdict: Verdict) -> bool {
-        if !self.asked.contains_key(target) || self.verdicts.get(target) == Some(&verdict) {
+        let Some(task) = self.asked.get(target) else { return false };
+        let (was_down, meanwhile) = (self.is_down(target), matches!(task.ask, Ask::Connection { meanwhile: true, .. }));
+        let verdict = match verdict {
+            Verdict::Reachable if meanwhile && self.is_withdrawn(target) => return false,
+            Verdict::Unreachable { why, .. } | Verdict::Silent(why) if was_down => {
+                Verdict::Unreachable { why, others_answer: true }
+            }
+            other => other,
+        };
+        if self.verdicts.get(target) == Some(&verdict) {
             return false;
         }
-        self.before.remove(target);
+        if verdict == Verdict::Reachable || is_worse(&verdict) {
+            self.before.remove(target);
+        }
         self.verdicts.insert(target.clone(), verdict);
         true
     }
@@ -316,6 +334,11 @@ impl Reach {
         }
     }
 
+    /// Whether mirrors that have another address may be without this one.
+    pub fn is_withdrawn(&self, target: &Target) -> bool {
+        self.is_down(target) || self.before.get(target) == Some(&false)
+    }
+
     /// Whether an address is not to be used where there is another one, as far as has been said.
     pub fn is_down(&self, target: &Target) -> bool {
         self.verdicts.get(target).is_some_and(is_worse)
@@ -326,8 +349,8 @@ impl Reach {
         of_link(&self.verdicts, link).filter(|(_, verdict)| is_worse(verdict)).map(|(target, _)| at(target)).collect()
     }
 
-    /// The addresses of a link that an earlier process called unreachable and of which nothing has been
-    /// said yet.
+    /// The addresses of a link that an earlier process called unreachable and that have neither answered
+    /// since nor been seen to fail while others do.
     pub fn doubted<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a str, IpAddr)> {
         of_link(&self.before, link).filter(|(_, reachable)| !**reachable).map(|(target, _)| at(target))
     }

@@ -66,7 +66,7 @@ pub(super) enum Answer {
 /// Asks once, and takes no longer than the task allows.
 pub(super) async fn ask(dial: &dyn Dial, address: IpAddr, task: &ProbeTask) -> Answer {
     let deadline = Instant::now() + task.terms.timeout;
-    let (Ask::Connection { port } | Ask::ClusterUid { port, .. }) = &task.ask;
+    let (Ask::Connection { port, .. } | Ask::ClusterUid { port, .. }) = &task.ask;
     let to = SocketAddr::new(address, *port);
     let stream = match timeout_at(deadline, dial.dial(to)).await {
         Ok(Ok(stream)) => stream,

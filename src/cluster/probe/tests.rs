@@ -120,7 +120,7 @@ fn content(port: u16, host: Option<&str>) -> ProbeTask {
 }
 
 fn connection(port: u16) -> ProbeTask {
-    ProbeTask { ask: Ask::Connection { port }, terms: terms() }
+    ProbeTask { ask: Ask::Connection { port, meanwhile: false }, terms: terms() }
 }
 
 struct Rig {

@@ -4,8 +4,22 @@ use anyhow::Context as _;
 use heliostat::apply::render::{Rendered, Verb};
 use http::Request;
 use kube::Client;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+
+/// All that is read of the answer to a creation.
+#[derive(Deserialize)]
+pub(crate) struct Created {
+    /// Its metadata.
+    pub(crate) metadata: Metadata,
+}
+
+/// See [`Created`].
+#[derive(Deserialize)]
+pub(crate) struct Metadata {
+    /// Names the object for ever.
+    pub(crate) uid: String,
+}
 
 /// Where a namespace's objects of a kind are.
 pub(crate) fn services(namespace: &str) -> String {
@@ -27,10 +41,15 @@ pub(crate) async fn patch(client: &Client, object: String, body: Value) -> anyho
     write(client, Verb::Patch, object, body).await
 }
 
+/// Deletes an object.
+pub(crate) async fn delete(client: &Client, object: String) -> anyhow::Result<()> {
+    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
+    write::<Value>(client, Verb::Delete, object, options).await.map(drop)
+}
+
 /// Deletes all objects of a collection.
 pub(crate) async fn delete_all(client: &Client, collection: String) -> anyhow::Result<()> {
-    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
-    write::<Value>(client, Verb::Delete, collection, options).await.map(drop)
+    delete(client, collection).await
 }
 
 async fn write<T: DeserializeOwned>(client: &Client, verb: Verb, path: String, body: Value) -> anyhow::Result<T> {

@@ -5,9 +5,12 @@ use std::{path::Path, time::Instant};
 use futures::{StreamExt, TryStreamExt, stream};
 use heliostat::cluster::client::local_client;
 use kube::Client;
-use serde::Deserialize;
 
-use crate::{api, clusters::NAMESPACE, mirrors::Mirror};
+use crate::{
+    api::{self, Created},
+    clusters::NAMESPACE,
+    mirrors::Mirror,
+};
 
 /// Makes the mirrors with a client of its own, so many at a time, and of each the Service first, whose
 /// uid the slice has to name. Gives how long each write took, in milliseconds.
@@ -16,17 +19,6 @@ pub(crate) async fn write(kubeconfig: &Path, mirrors: &[Mirror], at_a_time: usiz
     let all = stream::iter(mirrors.to_vec()).map(|mirror| tokio::spawn(write_one(client.clone(), mirror)));
     let times: Vec<[f64; 2]> = all.buffer_unordered(at_a_time).map(|joined| joined?).try_collect().await?;
     Ok(times.into_iter().flatten().collect())
-}
-
-/// All that is read of an answer.
-#[derive(Deserialize)]
-struct Created {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    uid: String,
 }
 
 async fn write_one(client: Client, mirror: Mirror) -> anyhow::Result<[f64; 2]> {

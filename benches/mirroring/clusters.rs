@@ -3,6 +3,7 @@
 //! `benches/run` has made both, a link between them, the policy, and the namespaces.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -42,12 +43,19 @@ const PATIENCE: Duration = Duration::from_secs(1200);
 pub(crate) struct Exporter {
     /// The administrator's client.
     pub(crate) client: Client,
+    /// Where the Services are that are changed.
+    namespace: &'static str,
 }
 
 impl Exporter {
     /// The cluster of a kubeconfig.
     pub(crate) async fn open(kubeconfig: &Path) -> anyhow::Result<Self> {
-        Ok(Self { client: local_client(Some(kubeconfig), None).await? })
+        Ok(Self { client: local_client(Some(kubeconfig), None).await?, namespace: NAMESPACE })
+    }
+
+    /// The same cluster, of which nobody but the benchmark mirrors anything.
+    pub(crate) fn by_hand(&self) -> Self {
+        Self { namespace: BY_HAND, ..self.clone() }
     }
 
     /// Exports as many Services as a plan needs, with two pods each. A load balancer serves each: a mirror of such a
@@ -76,9 +84,8 @@ impl Exporter {
         for size in plan.sizes().into_iter().filter(|size| number < *size) {
             labels[first(size)] = json!("true");
         }
-        for (links, ..) in plan.many_links {
-            labels[part_of(*links)] = json!((number % links).to_string());
-        }
+        let (links, ..) = plan.links_apart;
+        labels[part_of(links)] = json!((number % links).to_string());
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "labels": labels.clone()},
@@ -93,8 +100,8 @@ impl Exporter {
     /// Sets the address of a Service's load balancer.
     pub(crate) async fn set_address(&self, number: usize, address: &str) -> anyhow::Result<()> {
         let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}});
-        api::patch(&self.client, format!("{}/{}/status", api::services(NAMESPACE), origin(number)), status).await?;
-        Ok(())
+        let path = format!("{}/{}/status", api::services(self.namespace), origin(number));
+        api::patch(&self.client, path, status).await.map(drop)
     }
 
     /// Sets the first port of a Service.
@@ -109,7 +116,8 @@ impl Exporter {
     }
 
     async fn change(&self, number: usize, patch: Value) -> anyhow::Result<()> {
-        api::patch(&self.client, format!("{}/{}", api::services(NAMESPACE), origin(number)), patch).await.map(drop)
+        let path = format!("{}/{}", api::services(self.namespace), origin(number));
+        api::patch(&self.client, path, patch).await.map(drop)
     }
 }
 
@@ -267,6 +275,20 @@ impl Importer {
         Mirror::pair(services, slices)
     }
 
+    /// Removes slices whose Services are gone, as Kubernetes' garbage collector does: there is none here.
+    pub(crate) async fn collect(&self, namespace: &str) -> anyhow::Result<()> {
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let services = api::list(&self.client, &api::services(namespace)).await?;
+        let services: BTreeSet<String> = services.iter().map(name).collect();
+        for slice in api::list(&self.client, &api::slices(namespace)).await? {
+            let service = slice["metadata"]["labels"]["kubernetes.io/service-name"].as_str().unwrap_or_default();
+            if !services.contains(service) {
+                api::delete(&self.client, format!("{}/{}", api::slices(namespace), name(&slice))).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes all mirrors, and what the links and the policy say of them.
     pub(crate) async fn clear(&self) -> anyhow::Result<()> {
         api::delete_all(&self.client, api::slices(NAMESPACE)).await?;
@@ -298,7 +320,7 @@ pub(crate) struct Write {
     pub(crate) answered: jiff::Timestamp,
     /// The whole in one line.
     pub(crate) line: String,
-    in_namespace: bool,
+    namespace: String,
 }
 
 impl Write {
@@ -313,12 +335,17 @@ impl Write {
             received: time("requestReceivedTimestamp")?,
             answered: time("stageTimestamp")?,
             line: audit_log::line(event),
-            in_namespace: event["objectRef"]["namespace"] == NAMESPACE,
+            namespace: event["objectRef"]["namespace"].as_str().unwrap_or_default().to_owned(),
         })
     }
 
     /// Of a mirror or a slice of it.
     pub(crate) fn is_of_mirror(&self) -> bool {
-        self.in_namespace && (self.resource == "services" || self.resource == "endpointslices")
+        self.is_in(NAMESPACE)
+    }
+
+    /// Of a Service or a slice there.
+    pub(crate) fn is_in(&self, namespace: &str) -> bool {
+        self.namespace == namespace && (self.resource == "services" || self.resource == "endpointslices")
     }
 }

@@ -129,25 +129,21 @@ async fn measure(
     };
     keep_so_far(&mut results)?;
 
-    for (links, each, turns) in plan.many_links {
-        let all = links * each;
-        let Some(turns) = turns else { continue };
-        let apart = Link::apart(*links, *each);
-        results.cold_syncs.push(cold_sync::in_turns(importer, program, &apart, all, *turns).await?.0);
-        let running = program.start().await?;
-        running.ready().await?;
-        results.propagation = propagation::measure(importer, exporter, &running, (*links, all), plan.rates).await?;
-        running.stop().await?;
-        keep_so_far(&mut results)?;
-    }
+    let (links, each, turns) = plan.links_apart;
+    let (apart, all) = (Link::apart(links, each), links * each);
+    results.cold_syncs.push(cold_sync::in_turns(importer, program, &apart, all, turns).await?.0);
+    let running = program.start().await?;
+    running.ready().await?;
+    results.propagation = propagation::measure(importer, exporter, &running, (links, all), plan.rates).await?;
+    running.stop().await?;
+    keep_so_far(&mut results)?;
     results.ways = ways::measure(importer, exporter, program, plan.ways, plan.pod_changes).await?;
     keep_so_far(&mut results)?;
-    for (links, each, _) in plan.many_links.iter().filter(|(.., turns)| turns.is_none()) {
-        let (sync, running) = cold_sync::once(importer, program, &Link::alike(*links), links * each).await?;
-        results.cold_syncs.push(sync);
-        running.stop().await?;
-        keep_so_far(&mut results)?;
-    }
+    let (links, each) = plan.links_alike;
+    let (sync, running) = cold_sync::once(importer, program, &Link::alike(links), links * each).await?;
+    results.cold_syncs.push(sync);
+    running.stop().await?;
+    keep_so_far(&mut results)?;
     Ok(results)
 }
 

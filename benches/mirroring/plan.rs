@@ -8,11 +8,13 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// Cold syncs through one link: mirrors, and turns. The last one's mirrors are restarted with and churned.
     pub(crate) cold_syncs: &'static [(usize, usize)],
-    /// Cold syncs through several links: links, mirrors of each, and turns of loop and controller: the links share the
-    /// origins among them. Without turns each sees the same headless ones, and the controller makes all of them once:
-    /// of headless Services even the API server makes a hundred thousand within minutes.
-    pub(crate) many_links: &'static [(usize, usize, Option<usize>)],
-    /// Changes a second, and how many of each kind. Through the first of `many_links`.
+    /// A cold sync through several links that share the origins among them: links, mirrors of each, and turns of loop
+    /// and controller.
+    pub(crate) links_apart: (usize, usize, usize),
+    /// One through links each of which sees the same headless Services: links, and mirrors of each. The controller makes
+    /// all of them once: of headless Services even the API server makes a hundred thousand within minutes.
+    pub(crate) links_alike: (usize, usize),
+    /// Changes a second, and how many of each kind. Through `links_apart`.
     pub(crate) rates: &'static [(u32, usize)],
     /// For how long endpoints change.
     pub(crate) churn: Duration,
@@ -47,7 +49,8 @@ impl Plan {
     const SMOKE: Self = Self {
         pairs: 1000,
         cold_syncs: &[(1000, 3)],
-        many_links: &[(10, 100, Some(1)), (10, 100, None)],
+        links_apart: (10, 100, 1),
+        links_alike: (10, 100),
         rates: &[(10, 50)],
         churn: Duration::from_secs(20),
         ways: &[("Service", 100, 10), ("Gateway", 100, 10), ("Direct", 100, 10)],
@@ -57,7 +60,8 @@ impl Plan {
     /// Large enough to judge by, within half an hour.
     const HALF: Self = Self {
         cold_syncs: &[(100, 3), (1000, 3), (5000, 1)],
-        many_links: &[(50, 40, Some(1)), (100, 1000, None)],
+        links_apart: (50, 40, 1),
+        links_alike: (100, 1000),
         rates: &[(1, 20), (10, 100), (100, 500)],
         churn: Duration::from_secs(60),
         ..Self::SMOKE
@@ -68,7 +72,8 @@ impl Plan {
     const FULL: Self = Self {
         pairs: 1000,
         cold_syncs: &[(100, 5), (1000, 5), (10_000, 1)],
-        many_links: &[(50, 200, Some(1)), (100, 1000, None)],
+        links_apart: (50, 200, 1),
+        links_alike: (100, 1000),
         rates: &[(1, 30), (10, 200), (100, 1000)],
         churn: Duration::from_secs(120),
         ways: &[
@@ -84,8 +89,8 @@ impl Plan {
     /// How many origins links may see, of the first ones.
     pub(crate) fn sizes(&self) -> BTreeSet<usize> {
         let single = self.cold_syncs.iter().map(|(mirrors, _)| *mirrors);
-        let apart = self.many_links.iter().filter(|(.., turns)| turns.is_some()).map(|(links, each, _)| links * each);
-        single.chain(apart).chain([self.pairs]).collect()
+        let (links, each, _) = self.links_apart;
+        single.chain([links * each, self.pairs]).collect()
     }
 
     /// Origins that have to be there.
@@ -95,7 +100,6 @@ impl Plan {
 
     /// Headless ones that have to be there beside them.
     pub(crate) fn headless(&self) -> usize {
-        let alike = self.many_links.iter().filter(|(.., turns)| turns.is_none()).map(|(_, each, _)| *each);
-        alike.max().unwrap_or_default()
+        self.links_alike.1
     }
 }

@@ -183,8 +183,10 @@ pub(crate) struct Batch {
     pub(crate) links: usize,
     /// Mirrors of all links.
     pub(crate) mirrors: usize,
-    /// What is changed; none: by hand, by the smallest controller that there can be.
-    pub(crate) kind: Option<Kind>,
+    /// What is changed.
+    pub(crate) kind: Kind,
+    /// Carried over by the smallest controller that there can be.
+    pub(crate) by_hand: bool,
     /// Changes a second, begun at even times whatever became of those before.
     pub(crate) per_second: u32,
     /// Each change.

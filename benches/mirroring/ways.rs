@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::{StreamExt, TryStreamExt, stream};
 use heliostat::run::WRITES_IN_FLIGHT;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{interval, sleep};
 
@@ -49,16 +48,6 @@ struct Origins<'a> {
     way: &'a str,
     mirrors: usize,
     endpoints: usize,
-}
-
-#[derive(Deserialize)]
-struct Created {
-    metadata: Metadata,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    uid: String,
 }
 
 impl Origins<'_> {
@@ -117,7 +106,7 @@ impl Origins<'_> {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels}, "spec": spec,
         });
-        let created: Created = api::create(client, &api::services(NAMESPACE), service).await?;
+        let created: api::Created = api::create(client, &api::services(NAMESPACE), service).await?;
         if self.way == "Service" {
             let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}]}}});
             api::patch(client, format!("{}/{name}/status", api::services(NAMESPACE)), status).await?;

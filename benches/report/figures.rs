@@ -124,32 +124,39 @@ pub(crate) const fn in_sequence(kind: Kind) -> f64 {
     }
 }
 
+fn own(batch: &Batch) -> Option<Spread> {
+    let writes = in_sequence(batch.kind);
+    Spread::of(batch.changes.iter().map(|delay| (delay.answered_ms - delay.noticed_ms) / writes))
+}
+
 /// Changes of one kind at one rate, beside what can be had by hand.
 pub(crate) struct Propagation<'a> {
     pub(crate) batch: &'a Batch,
-    /// The same rate by hand: among as many mirrors, if that was measured.
+    /// The same by hand: of the same kind, at the same rate.
     by_hand: Option<&'a Batch>,
 }
 
 impl<'a> Propagation<'a> {
-    /// All batches, by size, rate and kind; each kind's companion by hand is the last.
+    /// All batches, by size, rate and kind; each is followed by its companion by hand.
     pub(crate) fn all(results: &'a Results) -> Vec<Self> {
         let mut all: Vec<_> = results.propagation.iter().map(|batch| Self::of(batch, results)).collect();
-        let place = |kind| Kind::ALL.iter().position(|known| Some(*known) == kind).unwrap_or(Kind::ALL.len());
-        all.sort_by_key(|Self { batch, .. }| (batch.links, batch.mirrors, batch.per_second, place(batch.kind)));
+        let place = |kind| Kind::ALL.iter().position(|known| *known == kind);
+        all.sort_by_key(|Self { batch, .. }| {
+            (batch.links, batch.mirrors, batch.per_second, place(batch.kind), batch.by_hand)
+        });
         all
     }
 
     fn of(batch: &'a Batch, results: &'a Results) -> Self {
-        let by_hand = |other: &&Batch| other.kind.is_none() && other.per_second == batch.per_second;
-        let alike = |other: &&Batch| (other.links, other.mirrors) == (batch.links, batch.mirrors);
-        let candidates = || results.propagation.iter().filter(by_hand);
-        Self { batch, by_hand: candidates().find(alike).or_else(|| candidates().next()) }
+        let of = |batch: &Batch| (batch.kind, batch.per_second, batch.links, batch.mirrors);
+        let by_hand = results.propagation.iter().find(|other| other.by_hand && of(other) == of(batch));
+        Self { batch, by_hand: by_hand.filter(|_| !batch.by_hand) }
     }
 
-    /// What was changed, or that it was done by hand.
-    pub(crate) fn name(&self) -> &'static str {
-        self.batch.kind.map_or("by hand", Kind::as_str)
+    /// What was changed, and whether it was carried over by hand.
+    pub(crate) fn name(&self) -> String {
+        let by_hand = if self.batch.by_hand { " by hand" } else { "" };
+        format!("{}{by_hand}", self.batch.kind.as_str())
     }
 
     /// The whole way.
@@ -162,15 +169,14 @@ impl<'a> Propagation<'a> {
         Spread::of(self.batch.changes.iter().map(stage.of))
     }
 
-    /// From noticed until answered, for each of the writes that follow one another; not by hand.
+    /// From noticed until answered, for each of the writes that follow one another.
     pub(crate) fn own(&self) -> Option<Spread> {
-        let writes = in_sequence(self.batch.kind?);
-        Spread::of(self.batch.changes.iter().map(|delay| (delay.answered_ms - delay.noticed_ms) / writes))
+        own(self.batch)
     }
 
-    /// The same of a bare write: by hand, two follow one another.
+    /// The same by hand: a bare write.
     pub(crate) fn bare_write(&self) -> Option<Spread> {
-        Spread::of(self.by_hand?.changes.iter().map(|delay| (delay.answered_ms - delay.noticed_ms) / 2.0))
+        own(self.by_hand?)
     }
 
     /// Own part by the bare write: of the P50s, and of the P99s.
@@ -181,7 +187,6 @@ impl<'a> Propagation<'a> {
 
     /// Whether the controller's own metric says what was seen from outside.
     pub(crate) fn agreement(&self) -> Option<Agreement> {
-        self.batch.kind?;
         let watch = mean(self.by_hand?.changes.iter().map(|delay| delay.shown_ms - delay.answered_ms))?;
         let seen = mean(self.batch.changes.iter().map(|delay| delay.shown_ms - delay.noticed_ms))?;
         Some(Agreement { observer_ms: seen - watch, metric_ms: self.batch.metric_ms? })

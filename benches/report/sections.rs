@@ -164,7 +164,7 @@ fn restart(restart: &Restart) -> Section {
 /// Which batch it is.
 fn batch(at: &Propagation<'_>) -> [String; 3] {
     let among = format!("{}, {}", counted(at.batch.mirrors, "mirror"), counted(at.batch.links, "link"));
-    [at.name().to_owned(), format!("{}/s", at.batch.per_second), among]
+    [at.name(), format!("{}/s", at.batch.per_second), among]
 }
 
 fn delays(all: &[Propagation<'_>]) -> Section {
@@ -199,14 +199,14 @@ fn delays(all: &[Propagation<'_>]) -> Section {
 }
 
 fn own_part(all: &[Propagation<'_>]) -> Section {
-    let rows = all.iter().filter_map(|at| {
-        let writes = figures::in_sequence(at.batch.kind?);
+    let rows = all.iter().filter(|at| !at.batch.by_hand).map(|at| {
+        let writes = figures::in_sequence(at.batch.kind);
         let [kind, rate, among] = batch(at);
         let both = |spread: Option<Spread>| {
             or_dash(spread, |spread| format!("{} / {}", bare_ms(spread.p50), bare_ms(spread.p99)))
         };
         let ratios = at.own_ratios();
-        Some([
+        [
             kind,
             rate,
             among,
@@ -215,14 +215,14 @@ fn own_part(all: &[Propagation<'_>]) -> Section {
             both(at.bare_write()),
             or_dash(ratios, |ratios| ratio_of(ratios.0)),
             or_dash(ratios, |ratios| ratio_of(ratios.1)),
-        ])
+        ]
     });
     let ratios = [("P50", targets::OWN_RATIOS.0), ("P99", targets::OWN_RATIOS.1)]
         .map(|(of, limit)| format!("ratio of {of} (at {}/s at most {limit})", targets::OWN_RATE));
     Section {
         title: "Heliostat's own part",
-        about: "From noticed until answered, for each write that has to wait for the one before, beside a bare write by \
-                hand at the same rate; P50 / P99 in milliseconds.",
+        about: "From noticed until answered, for each write that has to wait for the one before, beside a bare write: \
+                the same by hand at the same rate; P50 / P99 in milliseconds.",
         plots: Vec::new(),
         grids: vec![Grid::new(
             3,
@@ -234,7 +234,7 @@ fn own_part(all: &[Propagation<'_>]) -> Section {
 }
 
 fn agreement(all: &[Propagation<'_>]) -> Section {
-    let rows = all.iter().filter(|at| at.batch.kind.is_some()).map(|at| {
+    let rows = all.iter().filter(|at| !at.batch.by_hand).map(|at| {
         let [kind, rate, among] = batch(at);
         let found = at.agreement();
         [
@@ -251,7 +251,7 @@ fn agreement(all: &[Propagation<'_>]) -> Section {
     Section {
         title: "The metric beside the observer",
         about: "`heliostat_propagation_seconds` on average, beside what was seen from outside from noticed until shown, \
-                less what a bare watch of the importer takes.",
+                less what a bare watch of the importer takes: by hand, from answered until shown.",
         plots: Vec::new(),
         grids: vec![Grid::new(
             3,

@@ -105,7 +105,8 @@ pub(crate) fn export(all: &[Propagation<'_>]) -> Vec<Target> {
             p50.map(|p50| (ms(p50), p50 < limit)),
         )
     };
-    let exports = all.iter().filter(|at| at.batch.kind == Some(Kind::Export) && at.batch.per_second == rate);
+    let exports =
+        all.iter().filter(|at| !at.batch.by_hand && at.batch.kind == Kind::Export && at.batch.per_second == rate);
     let judged: Vec<_> = exports.map(|at| judge(Some(at))).collect();
     if judged.is_empty() { vec![judge(None)] } else { judged }
 }
@@ -113,7 +114,7 @@ pub(crate) fn export(all: &[Propagation<'_>]) -> Vec<Target> {
 /// Heliostat's own part of a write: the worst of all kinds.
 pub(crate) fn own_part(all: &[Propagation<'_>]) -> Vec<Target> {
     let worst = |what: &str, of: &dyn Fn(&Propagation<'_>) -> Option<f64>, limit: f64, say: fn(f64) -> String, unit| {
-        let at_rate = all.iter().filter(|at| at.batch.per_second == OWN_RATE);
+        let at_rate = all.iter().filter(|at| !at.batch.by_hand && at.batch.per_second == OWN_RATE);
         let values = at_rate.filter_map(|at| Some((of(at)?, at.name())));
         let worst = values.max_by(|a, b| a.0.total_cmp(&b.0));
         Target::new(

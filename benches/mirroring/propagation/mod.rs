@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    clusters::{Exporter, Importer, Link, NAMESPACE, Write, origin},
+    clusters::{BY_HAND, Exporter, Importer, Link, NAMESPACE, Write, origin},
     controller::Controller,
     machine,
     results::{Batch, Delay, Kind},
@@ -35,14 +35,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The ports that are changed to begin here.
 const FIRST_PORT: u16 = 10_000;
 
-/// Who watches.
-struct Observer {
-    origins: Sight,
-    mirrors: Sight,
-    slices: Sight,
-}
-
-/// Changes origins of each kind at each rate.
+/// Changes origins of each kind at each rate: such as are carried over by hand, and then such as the controller mirrors.
 pub(crate) async fn measure(
     importer: &Importer,
     exporter: &Exporter,
@@ -50,30 +43,43 @@ pub(crate) async fn measure(
     (links, mirrors): (usize, usize),
     rates: &[(u32, usize)],
 ) -> anyhow::Result<Vec<Batch>> {
-    let observer = Observer {
-        origins: Sight::of_services(&exporter.client, NAMESPACE).await?,
-        mirrors: Sight::of_services(&importer.client, NAMESPACE).await?,
-        slices: Sight::of_slices(&importer.client, NAMESPACE).await?,
-    };
+    by_hand::furnish(importer, exporter, rates.iter().map(|(_, many)| *many).max().unwrap_or_default()).await?;
+    let by_hand = Observer::open(importer, exporter.by_hand(), BY_HAND, None).await?;
+    let observer = Observer::open(importer, exporter.clone(), NAMESPACE, Some(links)).await?;
     let mut batches = Vec::new();
     for (per_second, many) in rates {
-        machine::say(&format!("{many} changes by hand, {per_second} a second"));
-        let changes = by_hand::measure(importer, exporter, *per_second, *many).await?;
-        let (per_second, metric_count) = (*per_second, 0);
-        batches.push(Batch { links, mirrors, kind: None, per_second, changes, metric_ms: None, metric_count });
         for kind in Kind::ALL {
             machine::say(&format!("{many} changes of kind {}, {per_second} a second", kind.as_str()));
-            sleep(PAUSE).await;
-            observer.forget();
+            let carrier = by_hand::Carrier::start(importer, exporter, kind).await?;
+            let changes = by_hand.batch(importer, kind, *per_second, *many).await?;
+            drop(carrier);
+            let (per_second, metric_count) = (*per_second, 0);
+            let bare =
+                Batch { links, mirrors, kind, by_hand: true, per_second, changes, metric_ms: None, metric_count };
+
             let (sum, count) = controller.propagation().await?;
-            let changes = observer.batch(importer, exporter, kind, links, per_second, *many).await?;
+            let changes = observer.batch(importer, kind, per_second, *many).await?;
             let (sum_after, count_after) = controller.propagation().await?;
             let metric_count = count_after - count;
             let metric_ms = (metric_count > 0).then(|| (sum_after - sum) * 1e3 / metric_count as f64);
-            batches.push(Batch { links, mirrors, kind: Some(kind), per_second, changes, metric_ms, metric_count });
+            batches.extend([
+                bare,
+                Batch { links, mirrors, kind, by_hand: false, per_second, changes, metric_ms, metric_count },
+            ]);
         }
     }
     Ok(batches)
+}
+
+/// Who changes origins in a namespace, and watches what becomes of it.
+struct Observer {
+    exporter: Exporter,
+    namespace: &'static str,
+    /// Those that the controller mirrors through so many; none: by hand, where a mirror has its origin's name.
+    links: Option<usize>,
+    origins: Sight,
+    mirrors: Sight,
+    slices: Sight,
 }
 
 /// A change that was made.
@@ -86,35 +92,57 @@ struct Made {
 }
 
 impl Observer {
-    fn forget(&self) {
-        [&self.origins, &self.mirrors, &self.slices].into_iter().for_each(Sight::forget);
+    async fn open(
+        importer: &Importer,
+        exporter: Exporter,
+        namespace: &'static str,
+        links: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let origins = Sight::of_services(&exporter.client, namespace).await?;
+        let mirrors = Sight::of_services(&importer.client, namespace).await?;
+        let slices = Sight::of_slices(&importer.client, namespace).await?;
+        Ok(Self { exporter, namespace, links, origins, mirrors, slices })
     }
 
-    async fn batch(
-        &self,
-        importer: &Importer,
-        exporter: &Exporter,
-        kind: Kind,
-        links: usize,
-        per_second: u32,
-        many: usize,
-    ) -> anyhow::Result<Vec<Delay>> {
+    /// Makes so many changes of one kind, and waits until all are seen.
+    async fn batch(&self, importer: &Importer, kind: Kind, per_second: u32, many: usize) -> anyhow::Result<Vec<Delay>> {
+        sleep(PAUSE).await;
+        [&self.origins, &self.mirrors, &self.slices].into_iter().for_each(Sight::forget);
         let log = importer.end_of_log()?;
+        let made = self.change(kind, per_second, many).await?;
+        let start = Instant::now();
+        while !made.iter().all(|change| self.shown(kind, change).is_some()) {
+            ensure!(start.elapsed() < PATIENCE, "a change of kind {} was not seen in time", kind.as_str());
+            sleep(Duration::from_millis(50)).await;
+        }
+        // The log's lines come when a request is over.
+        sleep(Duration::from_secs(1)).await;
+        let mut writes = BTreeMap::<String, Vec<Write>>::new();
+        for write in importer.writes_since(&log)?.into_iter().filter(|write| write.is_in(self.namespace)) {
+            writes.entry(write.name.clone()).or_default().push(write);
+        }
+        if kind == Kind::Unexport {
+            importer.collect(self.namespace).await?;
+        }
+        made.iter().map(|change| self.delay(kind, change, &writes)).collect()
+    }
+
+    /// Each Service is changed once.
+    async fn change(&self, kind: Kind, per_second: u32, many: usize) -> anyhow::Result<Vec<Made>> {
         let mut pace = interval(Duration::from_secs(1) / per_second);
         let mut requests = JoinSet::new();
         let mut made = Vec::new();
         for number in 0..many {
             pace.tick().await;
+            let link = self.links.map(|links| format!("-{}", Link::name_of(number, links))).unwrap_or_default();
             let change = Made {
                 origin: origin(number),
-                mirror: format!("{}-{}", origin(number), Link::name_of(number, links)),
+                mirror: format!("{}{link}", origin(number)),
                 at: Timestamp::now(),
-                port: FIRST_PORT
-                    + u16::try_from(number)?
-                    + if kind == Kind::Port { u16::try_from(per_second)? * 100 } else { 0 },
+                port: FIRST_PORT + u16::try_from(number)? + u16::try_from(per_second)? * 100,
                 address: unique_address(per_second, number),
             };
-            let (exporter, port, address) = (exporter.clone(), change.port, change.address.clone());
+            let (exporter, port, address) = (self.exporter.clone(), change.port, change.address.clone());
             made.push(change);
             requests.spawn(async move {
                 match kind {
@@ -126,18 +154,7 @@ impl Observer {
             });
         }
         all_done(requests).await?;
-        let start = Instant::now();
-        while !made.iter().all(|change| self.shown(kind, change).is_some()) {
-            ensure!(start.elapsed() < PATIENCE, "a change of kind {} was not seen in time", kind.as_str());
-            sleep(Duration::from_millis(50)).await;
-        }
-        // The log's lines come when a request is over.
-        sleep(Duration::from_secs(1)).await;
-        let mut writes = BTreeMap::<String, Vec<Write>>::new();
-        for write in importer.writes_since(&log)?.into_iter().filter(Write::is_of_mirror) {
-            writes.entry(write.name.clone()).or_default().push(write);
-        }
-        made.iter().map(|change| self.delay(kind, change, &writes)).collect()
+        Ok(made)
     }
 
     /// What watches of the importer showed of the whole change: the Service, and the slice.

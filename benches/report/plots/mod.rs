@@ -9,7 +9,7 @@ use plotters::prelude::RGBColor;
 
 use crate::{
     figures::{self, Cold, Propagation, STAGES},
-    results::{Results, Run},
+    results::{Kind, Results, Run},
     targets::PEAK_KIB,
     words::{amount, count, counted},
 };
@@ -134,14 +134,14 @@ fn named(at: &Propagation<'_>, all: &[Propagation<'_>]) -> String {
 fn propagation(results: &Results) -> anyhow::Result<String> {
     let mut all = Propagation::all(results);
     all.retain(|at| at.batch.per_second == Plot::RATE && !at.batch.changes.is_empty());
-    let line = |(index, at): (usize, &Propagation<'_>)| Line {
+    let line = |at: &Propagation<'_>| Line {
         name: named(at, &all),
-        colour: if at.batch.kind.is_none() { colour(COLOURS.len() - 1) } else { colour(index) },
-        dashed: at.batch.kind.is_none(),
+        colour: colour(Kind::ALL.iter().position(|kind| *kind == at.batch.kind).unwrap_or_default()),
+        dashed: at.batch.by_hand,
         marked: false,
         points: figures::cumulative(at.batch.changes.iter().map(|delay| delay.shown_ms)),
     };
-    let lines: Vec<_> = all.iter().enumerate().map(line).collect();
+    let lines: Vec<_> = all.iter().map(line).collect();
     let x = Scale::log(along(&lines, |at| at.0), amount);
     let y = Scale::linear([100.0], amount);
     let x_label = "from the request to the exporter until seen in the importer (ms)";

@@ -6,6 +6,7 @@ mod adversary;
 mod agreement;
 mod behaviour;
 mod calm;
+mod churn;
 mod server;
 mod storm;
 mod world;

@@ -1,94 +1,32 @@
 //! An exporter in memory: a cluster at the level of the core's inputs and outputs, and a gateway that
 //! confirms what it carries when the test says so.
 
+mod objects;
+mod plain;
+mod write;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{NAMESPACE, binding, key, map};
 use heliostat::{
-    api::{
-        GatewayBinding, Reason,
-        binding::{Export, Routing},
-    },
+    api::GatewayBinding,
     core::{
         engine::{Engine, Settings},
         envoy::{EnvoyConfig, EnvoyState},
         export::{
             exporter::ExportSettings,
-            object::{self, Kind, KindNews, LEASE, OWN_SERVICE, Object, ObjectId, Owner, PUBLISHED_SLICE},
-            provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, RouteId, Supply, Surroundings},
+            object::{self, Kind, KindNews, LEASE, ObjectId, PUBLISHED_SLICE},
         },
-        io::{Change, ExportNews, Input, Local, Output, WriteError, WriteFailure, WriteOp, Written},
-        model::{
-            AddressType, Family, Ingress, Key, LocalNamespace, Origin, OriginPort, OriginType, Protocol, Readiness,
-            RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole,
-        },
-        select::Refusal,
+        io::{Change, ExportNews, Input, Local, Output},
+        model::{Ingress, Key, LocalNamespace, Origin, OriginType, RemoteNode, RemoteSlice},
     },
     gateway,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-pub const ROUTE: Kind = object::kind("test.dev", "Route", "routes", &["v1"]);
-pub const GATEWAY: Kind = object::kind("test.dev", "Gateway", "gateways", &["v1"]);
+use super::{NAMESPACE, binding, key, map};
 
-/// A gateway whose address and whose word on routes stand in objects.
-#[derive(Debug)]
-pub struct Plain;
-
-impl Provider for Plain {
-    fn kinds(&self) -> Vec<Kind> {
-        vec![ROUTE, GATEWAY]
-    }
-
-    fn gateway(&self, around: &Surroundings<'_>) -> Result<Gateway, Refusal> {
-        let missing = || Refusal::new(Reason::RefNotFound, "Gateway edge/main does not exist");
-        let gateway = around.objects.get(GATEWAY, &key("edge/main")).ok_or_else(missing)?;
-        Ok(Gateway {
-            identity: ["plain", "Gateway", "edge", "main"].map(str::to_owned),
-            addresses: object::list(&gateway["addresses"]).iter().map(|a| a.as_str().unwrap().to_owned()).collect(),
-            ports: Supply { protocols: [Protocol::Tcp].into(), ..Supply::default() },
-            listeners: vec![80],
-            unwell: None,
-            tls_identity: None,
-            confirms: true,
-        })
-    }
-
-    fn render(&self, plan: &ExportPlan, _: &Surroundings<'_>) -> Rendered {
-        let object = |(id, route): (&RouteId, &heliostat::core::export::provider::Route)| Object {
-            labels: plan.labels(),
-            owner: Some(Owner {
-                api_version: "v1".into(),
-                kind: "Service",
-                name: id.service.name.to_string(),
-                uid: route.service_uid.clone(),
-            }),
-            ..Object::with_spec(
-                ROUTE,
-                Key::new(id.service.namespace.clone(), format!("{}-{}", id.service.name, id.port)),
-                json!({"gatewayPort": route.gateway_port, "hostnames": route.hostnames}),
-            )
-        };
-        Rendered { objects: plan.routes.iter().map(object).collect(), ..Rendered::default() }
-    }
-
-    fn programmed(&self, _: &ExportPlan, id: &RouteId, around: &Surroundings<'_>) -> Programmed {
-        let name = Key::new(id.service.namespace.clone(), format!("{}-{}", id.service.name, id.port));
-        match around.objects.get(ROUTE, &name) {
-            Some(route) if route["status"]["programmed"] == true => Programmed::Yes,
-            Some(route) if route["status"]["programmed"] == "unknown" => Programmed::Before("nobody tells".into()),
-            _ => Programmed::Pending("the gateway has not confirmed it".into(), None),
-        }
-    }
-}
-
-pub fn plain(binding: &str, routing: Routing, export: &Export) -> Box<dyn Provider> {
-    match export.provider.gateway_api {
-        Some(_) => Box::new(Plain),
-        None => gateway::provider(binding, routing, export),
-    }
-}
+pub use self::{objects::*, plain::*};
 
 /// What the API server has, the engine, and a clock.
 pub struct Cluster {
@@ -117,60 +55,6 @@ pub struct Cluster {
     pub late: VecDeque<Vec<Input>>,
     /// Creations of what was there already.
     pub refused: Vec<String>,
-}
-
-pub fn spec(export: Value) -> Value {
-    let mut spec = json!({"routing": "Port", "export": {
-        "services": {"namespaces": ["*"]},
-        "provider": {"gatewayAPI": {"gatewayRef": {"namespace": "edge", "name": "main"}}},
-        "ports": {"from": 20000, "to": 20099, "lease": "1h"},
-    }});
-    for (field, value) in export.as_object().unwrap() {
-        match field.as_str() {
-            "routing" => spec["routing"] = value.clone(),
-            field => spec["export"][field] = value.clone(),
-        }
-    }
-    spec
-}
-
-pub fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
-    let port = |(name, port): &(&str, u16)| OriginPort {
-        name: (*name).into(),
-        port: *port,
-        protocol: Protocol::Tcp,
-        app_protocol: None,
-        node_port: None,
-        pod_port: None,
-    };
-    Origin {
-        uid: format!("uid-{name}").into(),
-        labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
-        annotations: map(&[]),
-        kind: OriginType::ClusterIp,
-        ports: ports.iter().map(port).collect(),
-        has_selector: true,
-        ingress: vec![],
-        local_traffic: false,
-        malformed: None,
-    }
-}
-
-pub fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
-    let endpoint = |address: &&str| RemoteEndpoint {
-        address: Some((*address).into()),
-        readiness: Readiness::all(true),
-        hostname: None,
-        node: None,
-    };
-    let port = |name: &str, port| SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: None };
-    RemoteSlice {
-        role: SliceRole::Pods { service: service.into() },
-        address_type: AddressType::Ip(Family::V4),
-        ports: vec![port("http", 8080), port("grpc", 9090)].into(),
-        endpoints: addresses.iter().map(endpoint).collect(),
-        trigger_time: None,
-    }
 }
 
 pub fn engine() -> Engine {
@@ -366,99 +250,11 @@ impl Cluster {
         Some(Input::Export(ExportNews::Envoy(state)))
     }
 
-    /// A Service of ours has a load balancer and ready pods as soon as it is there.
-    pub fn balanced(&mut self, id: &ObjectId) -> Vec<Input> {
-        if id.kind != OWN_SERVICE {
-            return vec![];
-        }
-        if !self.objects.contains_key(id) {
-            self.services.remove(&id.key);
-            return vec![Input::Export(ExportNews::Service(Change::Gone(id.key.clone())))];
-        }
-        let ours = Origin {
-            kind: OriginType::LoadBalancer,
-            labels: map(&[("app.kubernetes.io/managed-by", "heliostat")]),
-            ingress: vec![Ingress::Ip("10.9.9.20".into())],
-            ..service(&id.key.name, &[("tcp", 1)])
-        };
-        self.services.insert(id.key.clone(), ours.clone());
-        let slice = Key::new(id.key.namespace.clone(), format!("{}-abc", id.key.name));
-        self.slices.insert(slice.clone(), pods(&id.key.name, &["10.244.0.99"]));
-        vec![
-            Input::Export(ExportNews::Service(Change::Set(id.key.clone(), ours))),
-            Input::Export(ExportNews::Slice(Change::Set(slice.clone(), self.slices[&slice].clone()))),
-        ]
-    }
-
     /// Lets time pass.
     pub fn pass(&mut self, by: SignedDuration) -> &mut Self {
         self.now += by;
         self.feed(vec![Input::Tick]);
         self
-    }
-
-    pub fn write(&mut self, op: &WriteOp) -> (Result<Written, WriteError>, Vec<Input>) {
-        let failed = |kind| Err(WriteError { kind, message: "no".into(), retry_after: None });
-        if let WriteOp::BindingStatus(name, _, status) = op {
-            let binding = self.bindings.get_mut(name).unwrap();
-            binding.status = Some((**status).clone());
-            self.version += 1;
-            binding.metadata.resource_version = Some(self.version.to_string());
-            let news = Local::Binding(Change::Set(name.clone(), Box::new(binding.clone())));
-            return (Ok(Written::Status(self.version.to_string())), vec![Input::Local(news)]);
-        }
-        if self.budget == 0 {
-            self.dead = true;
-            return (failed(WriteFailure::Transient), vec![]);
-        }
-        let there = op_id(op).and_then(|id| self.objects.get(id).cloned());
-        let current = |at: &heliostat::core::io::At, there: &Value| {
-            there["metadata"]["uid"] == json!(at.uid)
-                && there["metadata"]["resourceVersion"] == json!(at.resource_version)
-        };
-        let (id, news) = match (op, there) {
-            (WriteOp::CreateObject(id, ..), Some(_)) => {
-                self.refused.push(id.key.to_string());
-                return (failed(WriteFailure::AlreadyExists), vec![]);
-            }
-            (WriteOp::CreateObject(id, _, whole), None) => {
-                self.put(id.clone(), Value::Object((**whole).clone()));
-                self.log.push(format!("create {}", id.key));
-                (id, None)
-            }
-            (WriteOp::PatchObject(id, _, at, patch), Some(mut there)) if current(at, &there) => {
-                merge_patch(&mut there, patch);
-                self.put(id.clone(), there);
-                self.log.push(format!("patch {}", id.key));
-                (id, None)
-            }
-            (WriteOp::DeleteObject(id, _, at), Some(there)) if current(at, &there) => {
-                self.objects.remove(id);
-                self.log.push(format!("delete {}", id.key));
-                (id, Some(KindNews::Gone(id.key.clone())))
-            }
-            (_, Some(_)) => return (failed(WriteFailure::Conflict), vec![]),
-            (_, None) => return (failed(WriteFailure::NotFound), vec![]),
-        };
-        self.budget = self.budget.saturating_sub(1);
-        let object = self.objects.get(id).cloned();
-        let news = news.unwrap_or_else(|| KindNews::Set(id.key.clone(), object.clone().unwrap()));
-        let answer = object.map_or(Written::Deleted, |object| Written::Object(Box::new(object)));
-        if self.goes_before_answer == Some(id.kind) {
-            self.goes_before_answer = None;
-            self.objects.remove(id);
-            let gone = KindNews::Gone(id.key.clone());
-            return (
-                Ok(answer),
-                vec![
-                    Input::Export(ExportNews::Objects(id.kind, news)),
-                    Input::Export(ExportNews::Objects(id.kind, gone)),
-                ],
-            );
-        }
-        let mut inputs = self.balanced(id);
-        inputs.push(Input::Export(ExportNews::Objects(id.kind, news)));
-        (Ok(answer), inputs)
     }
 
     pub fn of(&self, kind: Kind) -> Vec<(&Key, &Value)> {
@@ -493,30 +289,5 @@ impl Cluster {
     /// The log since it was last asked for.
     pub fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
-    }
-}
-
-pub fn op_id(op: &WriteOp) -> Option<&ObjectId> {
-    match op {
-        WriteOp::CreateObject(id, ..) | WriteOp::PatchObject(id, ..) | WriteOp::DeleteObject(id, ..) => Some(id),
-        _ => None,
-    }
-}
-
-/// RFC 7386.
-pub fn merge_patch(there: &mut Value, patch: &Map<String, Value>) {
-    let there = there.as_object_mut().unwrap();
-    for (field, value) in patch {
-        match value {
-            Value::Null => drop(there.remove(field)),
-            Value::Object(inner) => {
-                let slot = there.entry(field.clone()).or_insert_with(|| json!({}));
-                if !slot.is_object() {
-                    *slot = json!({});
-                }
-                merge_patch(slot, inner);
-            }
-            other => drop(there.insert(field.clone(), other.clone())),
-        }
     }
 }

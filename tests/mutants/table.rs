@@ -51,7 +51,7 @@ pub(crate) struct Mutant {
     pub(crate) find: String,
     /// What stands there instead.
     pub(crate) put: String,
-    /// `lib`, or the name of a file in `tests/`.
+    /// `lib`, or the name of a file or folder in `tests/`.
     pub(crate) target: String,
     /// Full names of tests, of which one must fail.
     pub(crate) tests: Vec<String>,

@@ -1,0 +1,233 @@
+//! What a mirror looks like, and how it follows its origin and its namespace.
+
+use heliostat::core::{
+    io::{Change, Input, Local, RemoteEvent, WriteOp},
+    model::{LocalNamespace, OriginType, Protocol},
+};
+use serde_json::json;
+
+use crate::{common::*, says};
+
+#[test]
+fn m01_an_exported_origin_gets_its_mirror() {
+    let mut sim = Sim::with_books();
+    assert_eq!(sim.names(), ["shop/books-east"]);
+    let mirror = sim.mirror("shop/books-east");
+    assert_eq!(
+        mirror.labels,
+        map(&[
+            ("app.kubernetes.io/managed-by", "heliostat"),
+            ("heliostat.dev/link", "east"),
+            ("heliostat.dev/policy", "all"),
+            ("heliostat.dev/policy-namespace", "shop"),
+        ])
+    );
+    assert_eq!(
+        mirror.annotations,
+        map(&[
+            ("heliostat.dev/link-uid", "uid-east"),
+            ("heliostat.dev/origin", "shop/books"),
+            ("heliostat.dev/origin-uid", "b1"),
+            ("heliostat.dev/via", "Service"),
+        ])
+    );
+    assert_eq!(*mirror.link_owners, [("east".into(), "uid-east".into())]);
+    assert_eq!(mirror.mirrored(), None);
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http ready", "203.0.113.5:9090 grpc ready"]);
+    assert_eq!(sim.writes().len(), 2, "one Service and one slice");
+    assert_eq!(sim.policy_condition("shop/all", "Ready"), says("True", "Ready"));
+    assert_eq!(sim.link_condition("east", "Ready"), says("True", "Ready"));
+    assert_eq!(sim.counts("shop/all"), (1, 1, 0, 0));
+}
+
+#[test]
+fn m02_a_missing_namespace_is_awaited() {
+    let mut sim = Sim::new();
+    sim.set_link(link("east", json!({})));
+    sim.set_policy(policy("heliostat-system/all", json!({})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[]);
+    assert_eq!(sim.names(), Vec::<String>::new());
+    assert_eq!(sim.failures("heliostat-system/all"), [("shop/books".to_owned(), "NamespaceMissing".to_owned())]);
+    assert_eq!(sim.counts("heliostat-system/all"), (1, 0, 1, 0));
+    sim.namespace("shop");
+    sim.settle();
+    assert_eq!(sim.names(), ["shop/books-east"]);
+    assert_eq!(sim.failures("heliostat-system/all"), []);
+}
+
+#[test]
+fn m03_m04_a_mirror_goes_with_its_origin_and_comes_back() {
+    let mut sim = Sim::with_books();
+    sim.origin("shop/pens", origin("p1"));
+    sim.remote("east", RemoteEvent::ServiceGone(key("shop/books"), "another uid".into()));
+    assert_eq!(sim.names().len(), 2, "a DELETE of another uid deletes nothing");
+    sim.remote("east", RemoteEvent::ServiceGone(key("shop/books"), "b1".into()));
+    assert_eq!(sim.names(), ["shop/pens-east"]);
+    sim.origin("shop/books", origin("b2"));
+    assert_eq!(sim.names(), ["shop/books-east", "shop/pens-east"]);
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("heliostat.dev/origin-uid").unwrap(), "b2");
+}
+
+#[test]
+fn m05_ports_follow() {
+    let mut sim = Sim::with_books();
+    sim.writes();
+    let mut changed = origin("b1");
+    changed.ports = vec![port("web", 80), port("admin", 8081)].into();
+    changed.ports.edit(|ports| ports[1].protocol = Protocol::Udp);
+    sim.origin("shop/books", changed);
+    let ports: Vec<String> =
+        sim.mirror("shop/books-east").ports.iter().map(|p| format!("{}/{:?}", p.port.name, p.port.protocol)).collect();
+    assert_eq!(ports, ["web/Tcp", "admin/Udp"]);
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 web ready", "203.0.113.5:8081 admin ready"]);
+    assert!(sim.writes().iter().all(|op| matches!(op, WriteOp::PatchService(..) | WriteOp::PatchSlice(..))));
+}
+
+#[test]
+fn m06_not_ready_endpoints_keep_their_addresses() {
+    let mut sim = Sim::with_books();
+    sim.slice("shop/books-x", pods("books", &["10.1.0.1"], false));
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http not ready", "203.0.113.5:9090 grpc not ready"]);
+    sim.slice("shop/books-x", pods("books", &["10.1.0.1"], true));
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http ready", "203.0.113.5:9090 grpc ready"]);
+}
+
+#[test]
+fn m07_allowed_labels_follow_and_others_never_appear() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"mirror": {"labels": ["team", "tier/*"], "annotations": ["note"]}})));
+    sim.connect("east");
+    let mut books = origin("b1");
+    books.labels.extend(map(&[
+        ("team", "a"),
+        ("tier/x", "1"),
+        ("secret", "s"),
+        ("app.kubernetes.io/instance", "argo"),
+    ]));
+    books.annotations = map(&[("note", "n"), ("other", "o")]);
+    sim.list("east", &[("shop/books", books.clone())], &[]);
+    let keys = |sim: &Sim| sim.mirror("shop/books-east").labels.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(keys(&sim).contains(&"team".to_owned()) && keys(&sim).contains(&"tier/x".to_owned()));
+    assert!(
+        !keys(&sim).contains(&"secret".to_owned()) && !keys(&sim).contains(&"app.kubernetes.io/instance".to_owned())
+    );
+    assert_eq!(sim.mirror("shop/books-east").annotations.get("note").unwrap(), "n");
+    sim.edit_service("shop/books-east", |state| {
+        state.labels.insert("theirs".into(), "stays".into());
+    });
+    books.labels.insert("team".into(), "b".into());
+    books.labels.remove("tier/x");
+    sim.origin("shop/books", books);
+    assert_eq!(sim.mirror("shop/books-east").labels.get("team").unwrap(), "b");
+    assert!(!keys(&sim).contains(&"tier/x".to_owned()));
+    sim.set_policy(policy("shop/all", json!({})));
+    assert!(!keys(&sim).contains(&"team".to_owned()), "a key that is not allowed any more goes");
+    assert_eq!(sim.mirror("shop/books-east").labels.get("theirs").unwrap(), "stays");
+    assert!(!sim.mirror("shop/books-east").annotations.contains_key("heliostat.dev/copied-labels"));
+}
+
+#[test]
+fn m08_types_change() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"via": ["Service", "Direct"]})));
+    sim.connect("east");
+    let headless =
+        |uid: &str| heliostat::core::model::Origin { kind: OriginType::Headless, ingress: vec![], ..origin(uid) };
+    sim.list("east", &[("shop/books", headless("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+    assert!(sim.mirror("shop/books-east").headless);
+    assert_eq!(sim.endpoints("shop/books-east"), ["10.1.0.1:8080 http ready", "10.1.0.1:9090 grpc ready"]);
+    sim.origin("shop/books", origin("b1"));
+    assert!(!sim.mirror("shop/books-east").headless, "made anew, as clusterIP cannot change");
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http ready", "203.0.113.5:9090 grpc ready"]);
+    sim.origin("shop/books", heliostat::core::model::Origin { kind: OriginType::ExternalName, ..origin("b1") });
+    assert_eq!(sim.names(), Vec::<String>::new());
+    assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "InvalidServiceType".to_owned())]);
+}
+
+#[test]
+fn m09_edits_are_repaired_and_additions_stay() {
+    let mut sim = Sim::with_books();
+    sim.edit_service("shop/books-east", |state| {
+        state.labels.insert("heliostat.dev/link".into(), "west".into());
+        state.labels.insert("theirs".into(), "stays".into());
+        state.ports.edit(|ports| ports.pop());
+        state.odd.edit(|odd| odd.foreign_fields.push("externalIPs".into()));
+        state.service_type = "LoadBalancer".into();
+    });
+    let mirror = sim.mirror("shop/books-east");
+    assert_eq!(mirror.labels.get("heliostat.dev/link").unwrap(), "east");
+    assert_eq!(mirror.labels.get("theirs").unwrap(), "stays");
+    assert_eq!((mirror.ports.len(), mirror.service_type.as_str(), mirror.foreign_fields().len()), (2, "ClusterIP", 0));
+    sim.delete_service("shop/books-east");
+    assert_eq!(sim.names(), ["shop/books-east"]);
+    let (name, mut slice) = sim.slices.iter().next().map(|(k, s)| (k.clone(), s.clone())).unwrap();
+    slice.body.endpoints.clear();
+    slice.resource_version = "900".into();
+    sim.slices.insert(name.clone(), slice.clone());
+    sim.give(Input::Local(Local::Slice(Change::Set(name.clone(), slice.clone()))));
+    assert_eq!(sim.endpoints("shop/books-east").len(), 2, "repaired");
+    let added = heliostat::core::model::Key::new("shop", "added");
+    let forged = heliostat::core::model::LocalSlice { uid: "forged".into(), ..slice };
+    sim.slices.insert(added.clone(), forged.clone());
+    sim.give(Input::Local(Local::Slice(Change::Set(added.clone(), forged))));
+    assert!(!sim.slices.contains_key(&added), "a slice added under our marks goes");
+    assert_eq!(sim.slices.len(), 1);
+}
+
+#[test]
+fn m20_one_changed_endpoint_of_250_writes_one_slice() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
+    sim.connect("east");
+    let addresses = |n: usize, from: usize| -> Vec<String> {
+        (from..from + n).map(|i| format!("10.1.{}.{}", i / 200, i % 200 + 1)).collect()
+    };
+    let slice = |n: usize, from: usize| {
+        let all = addresses(n, from);
+        pods("books", &all.iter().map(String::as_str).collect::<Vec<_>>(), true)
+    };
+    let origin = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    sim.list(
+        "east",
+        &[("shop/books", origin)],
+        &[("shop/x1", slice(100, 0)), ("shop/x2", slice(100, 100)), ("shop/x3", slice(50, 200))],
+    );
+    assert_eq!(sim.slices.len(), 3);
+    sim.writes();
+    let mut changed = slice(100, 100);
+    changed.endpoints[7].readiness.ready = false;
+    sim.slice("shop/x2", changed);
+    assert_eq!(sim.writes().len(), 1);
+}
+
+/// Promise 4: when pods changed is told with the change, and alone is none.
+#[test]
+fn p04_the_time_of_a_change_alone_writes_nothing() {
+    let mut sim = Sim::fixture();
+    sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
+    sim.connect("east");
+    let books = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    let at = |time: &str, addresses: &[&str]| heliostat::core::model::RemoteSlice {
+        trigger_time: Some(time.into()),
+        ..pods("books", addresses, true)
+    };
+    sim.list("east", &[("shop/books", books)], &[("shop/books-x", at("2026-06-01T12:00:00Z", &["10.1.0.1"]))]);
+    sim.writes();
+    sim.slice("shop/books-x", at("2026-06-01T12:00:07Z", &["10.1.0.1"]));
+    assert_eq!(sim.writes(), []);
+    sim.slice("shop/books-x", at("2026-06-01T12:00:09Z", &["10.1.0.1", "10.1.0.2"]));
+    let [WriteOp::PatchSlice(_, _, slice)] = &sim.writes()[..] else { panic!("one write") };
+    assert_eq!(slice.body.trigger_time.as_deref(), Some("2026-06-01T12:00:09Z"));
+}
+
+#[test]
+fn a_terminating_namespace_is_left_alone() {
+    let mut sim = Sim::with_books();
+    sim.writes();
+    let terminating = LocalNamespace { labels: map(&[]), terminating: true };
+    sim.give(Input::Local(Local::Namespace(Change::Set("shop".into(), terminating))));
+    sim.settle();
+    assert_eq!(sim.writes(), []);
+    assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NamespaceTerminating".to_owned())]);
+}

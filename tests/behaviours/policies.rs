@@ -1,0 +1,117 @@
+//! What the specs of policies and links say is to be mirrored, and what is not whatever they say.
+
+use heliostat::core::io::RemoteEvent;
+use serde_json::json;
+
+use crate::{common::*, says};
+
+#[test]
+fn m14_the_spec_alone_decides_what_exists() {
+    let mut sim = Sim::with_books();
+    sim.set_policy(policy("shop/all", json!({"services": {"ports": ["9090"]}})));
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:9090 grpc ready"]);
+    assert_eq!(sim.mirror("shop/books-east").ports.len(), 1);
+    sim.set_policy(policy("shop/all", json!({"mirror": {"name": "{link}-{service}"}})));
+    assert_eq!(sim.names(), ["shop/east-books"]);
+    sim.set_policy(policy("shop/all", json!({"services": {"selector": {"matchLabels": {"tier": "front"}}}})));
+    assert_eq!(sim.names(), Vec::<String>::new());
+    assert_eq!(sim.counts("shop/all"), (0, 0, 0, 0));
+}
+
+#[test]
+fn m15_deleting_the_policy_removes_mirrors_even_when_the_remote_is_down() {
+    let mut sim = Sim::with_books();
+    sim.lose("east");
+    assert_eq!(sim.names().len(), 1);
+    sim.delete_policy("shop/all");
+    assert_eq!(sim.names(), Vec::<String>::new());
+    let mut sim = Sim::with_books();
+    sim.restart();
+    sim.lose("east");
+    assert_eq!(sim.names().len(), 1, "not seen since the restart is no reason to delete");
+    sim.delete_policy("shop/all");
+    assert_eq!(sim.names(), Vec::<String>::new());
+}
+
+#[test]
+fn m16_links_that_may_not_be_used() {
+    let mut sim = Sim::new();
+    sim.namespace("shop");
+    sim.set_link(link("east", json!({"allowedNamespaces": {"from": "Same"}})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[]);
+    let message = |sim: &Sim| {
+        let status = sim.policies[&key("shop/all")].status.clone().unwrap();
+        let refs = status.conditions.into_iter().find(|c| c.type_ == "ResolvedRefs").unwrap();
+        (refs.reason.clone(), refs.message.replace("nowhere", "east"))
+    };
+    sim.set_policy(policy("shop/all", json!({})));
+    let not_admitted = message(&sim);
+    sim.set_policy(policy("shop/all", json!({"links": {"names": ["nowhere"]}})));
+    assert_eq!(message(&sim), not_admitted, "a tenant is not told whether the link exists");
+    assert_eq!(not_admitted.0, "RefNotPermitted");
+    sim.set_link(link("east", json!({})));
+    sim.set_policy(policy("shop/all", json!({"services": {"namespaces": ["vault"]}})));
+    assert_eq!(sim.policy_condition("shop/all", "ResolvedRefs"), says("False", "NamespaceNotAllowed"));
+    assert_eq!(sim.writes(), []);
+}
+
+#[test]
+fn m17_a06_mirrors_and_the_api_are_not_mirrored() {
+    let mut sim = Sim::new();
+    ["shop", "default", "kube-system"].iter().for_each(|ns| sim.namespace(ns));
+    sim.set_link(link("east", json!({"services": {"matchAll": true, "selector": null}})));
+    sim.set_policy(policy(
+        "heliostat-system/all",
+        json!({"services": {"namespaces": ["default", "kube-system", "heliostat-system", "shop"]}}),
+    ));
+    sim.connect("east");
+    let mut mirror = origin("m");
+    mirror.labels.insert("app.kubernetes.io/managed-by".into(), "heliostat".into());
+    sim.list(
+        "east",
+        &[
+            ("default/kubernetes", origin("k")),
+            ("kube-system/kube-dns", origin("d")),
+            ("heliostat-system/metrics", origin("h")),
+            ("shop/books-west", mirror),
+        ],
+        &[],
+    );
+    assert_eq!((sim.writes(), sim.counts("heliostat-system/all")), (vec![], (4, 0, 4, 0)));
+}
+
+#[test]
+fn m24_preview_and_suspend_write_nothing() {
+    for (field, reason) in [("preview", "Preview"), ("suspend", "Suspended")] {
+        let mut sim = Sim::with_books();
+        sim.set_policy(policy("shop/all", json!({field: true, "services": {"ports": ["http"]}})));
+        sim.writes();
+        sim.origin("shop/pens", origin("p1"));
+        sim.remote("east", RemoteEvent::ServiceGone(key("shop/books"), "b1".into()));
+        assert_eq!((sim.writes(), sim.names()), (vec![], vec!["shop/books-east".to_owned()]), "{field}");
+        assert_eq!(sim.policy_condition("shop/all", "Accepted"), says("True", reason));
+        assert_eq!(sim.policy_condition("shop/all", "Ready"), says("True", "Ready"), "as it was");
+        if field == "preview" {
+            let status = sim.policies[&key("shop/all")].status.clone().unwrap();
+            let programmed = status.conditions.iter().find(|c| c.type_ == "Programmed").unwrap();
+            assert_eq!(programmed.message, "would create 1, update 0, delete 1");
+        }
+        sim.set_policy(policy("shop/all", json!({})));
+        assert_eq!(sim.names(), ["shop/pens-east"], "{field} off: converges");
+    }
+}
+
+#[test]
+fn limits_spare_incumbents() {
+    let mut sim = Sim::fixture();
+    sim.set_link(link("east", json!({"limits": {"services": 1}})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[]);
+    sim.origin("shop/a-newcomer", origin("a1"));
+    assert_eq!(sim.names(), ["shop/books-east"]);
+    assert_eq!(sim.failures("shop/all"), [("shop/a-newcomer".to_owned(), "QuotaExceeded".to_owned())]);
+    assert_eq!(sim.counts("shop/all"), (2, 1, 1, 0));
+    sim.set_link(link("east", json!({"limits": {"services": 2}})));
+    assert_eq!(sim.names(), ["shop/a-newcomer-east", "shop/books-east"]);
+}

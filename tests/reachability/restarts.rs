@@ -1,0 +1,116 @@
+//! A restart holds still until verdicts are there; a link that was made anew begins without any.
+
+use std::collections::BTreeMap;
+
+use heliostat::core::{
+    io::{Input, Output},
+    model::{AddressType, RemoteSlice},
+    reach::Verdict,
+};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use crate::{
+    BOTH, ONE, Probing, SECOND, TWO,
+    common::{Sim, link, origin, pods, published},
+    down, failing, is, with_two,
+};
+
+#[test]
+fn a_restart_holds_still_until_verdicts_are_there() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    let told = (sim.gateways(), sim.reachable());
+    sim.restart();
+    sim.statuses();
+    sim.others.clear();
+    let gateway = || published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway())]);
+    sim.pass(SignedDuration::from_mins(5));
+    assert_eq!(sim.probes().len(), 2);
+    sim.probed("public", TWO, Verdict::Reachable);
+    // It may take a while until the other one is seen to answer between its failures.
+    sim.probed("public", ONE, failing());
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.statuses(), 0, "neither mirrors nor statuses: {:?}", sim.log);
+    assert_eq!((sim.gateways(), sim.reachable()), told);
+    assert!(!sim.others.iter().any(|output| matches!(output, Output::Event(_))), "{:?}", sim.others);
+
+    // A restart while the link is away, and one with another outcome.
+    sim.restart();
+    sim.statuses();
+    sim.others.clear();
+    sim.lose("east");
+    sim.pass(SignedDuration::from_mins(1));
+    assert_eq!((sim.gateways(), sim.reachable()), told, "who cannot be read is not said to have no gateways");
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    assert_eq!(sim.probes(), BTreeMap::new());
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway())]);
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 true", "public 198.51.100.2 true"]);
+    sim.probed("public", TWO, Verdict::Reachable);
+    is(sim.reachable(), "True", "Reachable");
+}
+
+#[test]
+fn a_restart_with_a_gateway_by_name_holds_still_too() {
+    let mut sim = Sim::fixture();
+    let start = |sim: &mut Sim| {
+        sim.connect("east");
+        let ports = [("http", 20001), ("grpc", 20002)];
+        let books = RemoteSlice {
+            address_type: AddressType::Fqdn,
+            ..published("books", "public", &["gw.east.example"], &ports)
+        };
+        sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", books)]);
+    };
+    let resolve = |sim: &mut Sim| {
+        let answer = Ok(vec![ONE.parse().unwrap(), TWO.parse().unwrap()]);
+        sim.give(Input::Resolved { host: "gw.east.example".into(), answer, expired: false });
+        sim.settle();
+    };
+    start(&mut sim);
+    resolve(&mut sim);
+    sim.probed("public", TWO, Verdict::Reachable);
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    let told = (sim.gateways(), sim.reachable());
+    for resolved_first in [true, false] {
+        sim.restart();
+        sim.statuses();
+        start(&mut sim);
+        if !resolved_first {
+            sim.give(Input::Resolved { host: "gw.east.example".into(), answer: Err("no".into()), expired: false });
+        }
+        sim.pass(SignedDuration::from_mins(1));
+        resolve(&mut sim);
+        sim.pass(SignedDuration::from_mins(1));
+        if resolved_first {
+            assert_eq!(sim.log, []);
+        }
+        assert_eq!(sim.writes(), [], "{resolved_first}");
+        assert_eq!((sim.gateways(), sim.reachable()), told);
+        assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    }
+}
+
+#[test]
+fn a_link_made_anew_inherits_nothing() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    let mut anew = link("east", json!({}));
+    anew.metadata.uid = Some("uid-east-2".into());
+    sim.links.remove("east");
+    sim.set_link(anew);
+    assert_eq!(sim.probes(), BTreeMap::new());
+    assert_eq!((sim.gateways(), sim.reachable()), (vec![], None));
+    let slices = [("shop/pods", pods("books", &["10.1.0.1"], true))];
+    sim.session += 1;
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &slices);
+    assert_eq!(sim.probes(), BTreeMap::new());
+}

@@ -1,0 +1,107 @@
+//! What links say of it, and what they say when it is the prober that is cut off.
+
+use heliostat::core::{
+    io::{About, Input, Output},
+    reach::{Target, Verdict},
+};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use crate::{
+    BOTH, ONE, Probing, SECOND, TWO,
+    common::{Sim, link, origin, policy, published},
+    down, is, silent, with_two,
+};
+
+#[test]
+fn the_links_condition_and_status_name_the_address() {
+    let mut sim = with_two();
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 true", "public 198.51.100.2 true"]);
+    is(sim.reachable(), "True", "Reachable");
+    let types: Vec<String> =
+        sim.links["east"].status.as_ref().unwrap().conditions.iter().map(|c| c.type_.clone()).collect();
+    assert_eq!(types, ["Ready", "Accepted", "CredentialsValid", "Connected", "Synced", "Reachable"]);
+
+    sim.others.clear();
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 true"]);
+    let message = is(sim.reachable(), "False", "Unreachable");
+    for part in [ONE, "public", "the connection is refused"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains(TWO), "{message}");
+    assert_eq!(sim.link_condition("east", "Ready").unwrap().0, "True", "it decides no other condition");
+    let told: Vec<&str> = sim
+        .others
+        .iter()
+        .filter_map(|o| match o {
+            Output::Event(event) if matches!(event.about, About::Link(..)) => Some(event.reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["Unreachable"]);
+
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 true", "public 198.51.100.2 true"]);
+    is(sim.reachable(), "True", "Reachable");
+    sim.statuses();
+    sim.pass(SignedDuration::from_hours(1));
+    assert_eq!(sim.statuses(), 0, "nothing is written while nothing changes");
+}
+
+#[test]
+fn when_every_probe_of_every_link_fails_it_is_the_prober_that_is_cut_off() {
+    let mut sim = with_two();
+    sim.set_link(link("north", json!({})));
+    sim.set_policy(policy("shop/north", json!({"links": {"names": ["north"]}})));
+    sim.connect("north");
+    let maps = published("maps", "edge", &["192.0.2.1"], &[("http", 443), ("grpc", 8443)]);
+    sim.list("north", &[("shop/maps", origin("m1"))], &[("shop/maps-gw", maps)]);
+    let north = Target { link: "north".into(), binding: "edge".into(), address: "192.0.2.1".parse().unwrap() };
+    let north_says = |sim: &mut Sim, verdict: Verdict| {
+        sim.give(Input::Probed { target: north.clone(), verdict });
+        sim.settle();
+    };
+    north_says(&mut sim, Verdict::Reachable);
+    sim.writes();
+
+    // One by one, in any order, each fails without a sign from any other.
+    sim.probed("public", ONE, silent());
+    is(sim.reachable(), "True", "Reachable");
+    sim.probed("public", TWO, silent());
+    north_says(&mut sim, silent());
+    assert_eq!(sim.writes(), [], "nothing is withdrawn");
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    let message = is(sim.reachable(), "Unknown", "Unreachable");
+    for part in [ONE, TWO, "cut off", "nothing is withdrawn"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(sim.link_condition("north", "Reachable"), Some(("Unknown".into(), "Unreachable".into())));
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 ?", "public 198.51.100.2 ?"]);
+
+    // A restart while it lasts changes nothing.
+    sim.restart();
+    sim.statuses();
+    sim.connect("east");
+    sim.list(
+        "east",
+        &[("shop/books", origin("b1"))],
+        &[("shop/books-gw", published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]))],
+    );
+    sim.probed("public", ONE, silent());
+    assert_eq!(sim.statuses(), 0);
+
+    // It is over: what does answer shows which do not.
+    sim.probed("public", TWO, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    is(sim.reachable(), "False", "Unreachable");
+
+    // And what was known to be down stays withdrawn through the next one.
+    sim.writes();
+    sim.probed("public", TWO, silent());
+    is(sim.reachable(), "Unknown", "Unreachable");
+    assert_eq!(sim.writes(), []);
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 ?"]);
+}

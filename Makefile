@@ -74,7 +74,7 @@ test-all: lint test-unit deny test-envoy ## The same with every gateway, which t
 .PHONY: test-unit
 test-unit: test-simulation ## Unit and property tests, simulation, and that generated files and documents are current; no cluster
 	@mkdir -p $(RESULTS)
-	cargo test --locked | tee $(RESULTS)/unit.txt
+	cargo test --locked 2>&1 | tee $(RESULTS)/unit.txt
 
 # Optimised, in a folder of its own: target/simulation.
 # glibc keeps what was freed: to give it back and take it again for each seed costs a tenth of the time.
@@ -127,7 +127,7 @@ e2e: ## All cases on two real clusters, removed afterwards. TESTS="m01 m02": tho
 .PHONY: test-envoy
 test-envoy: ## What a real Envoy makes of our xDS; no cluster. HELIOSTAT_ENVOY: its program, if not the rig's
 	@mkdir -p $(RESULTS)
-	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy | tee $(RESULTS)/envoy.txt
+	HELIOSTAT_ENVOY=$${HELIOSTAT_ENVOY:-$$(e2e/rig/program envoy)} cargo test --locked --test envoy 2>&1 | tee $(RESULTS)/envoy.txt
 
 .PHONY: promised
 promised: ## Whether all tests that docs/promises.md names have passed, by what test-unit, test-envoy and e2e have printed last

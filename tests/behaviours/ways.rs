@@ -125,6 +125,38 @@ fn g02_node_ports() {
     assert!(after.len() == 32 && moved <= 2, "{moved} moved");
 }
 
+/// An exporter that refuses connections fails its nodes first, before its link is lost.
+#[test]
+fn g02_nodes_that_cannot_be_read_any_more_take_no_address_away() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
+    books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
+    let ready = ("shop/books-x", pods("books", &["10.1.0.1"], true));
+    let list = |sim: &mut Sim| sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
+    list(&mut sim);
+    sim.remote("east", RemoteEvent::NodesListed(Ok([("n1".to_owned(), node("172.30.1.1"))].into())));
+    let there = sim.endpoints("shop/books-east");
+    assert_eq!(there.len(), 2);
+    sim.writes();
+    let refused = || RemoteEvent::NodesListed(Err("connection refused".into()));
+    sim.remote("east", refused());
+    assert_eq!(sim.writes(), [], "what was known stays");
+    assert_eq!(sim.failures("shop/all").len(), 1, "and it is told that they cannot be read");
+    sim.restart();
+    sim.connect("east");
+    list(&mut sim);
+    sim.remote("east", refused());
+    assert_eq!(sim.writes(), [], "and what an earlier process knew");
+    assert_eq!(sim.endpoints("shop/books-east"), there);
+    // One that never had an address has none, and says why.
+    sim.origin("shop/pens", heliostat::core::model::Origin { uid: "p1".into(), ..books.clone() });
+    assert_eq!(sim.endpoints("shop/pens-east"), Vec::<String>::new());
+    sim.remote("east", RemoteEvent::NodesListed(Ok([("n2".to_owned(), node("172.30.1.2"))].into())));
+    assert_eq!(sim.endpoints("shop/books-east")[0], "172.30.1.2:30080 http ready");
+    assert_eq!(sim.failures("shop/all").len(), 0);
+}
+
 #[test]
 fn g03_gateways_come_change_and_go_without_a_moment_without_address() {
     let mut sim = Sim::with_books();

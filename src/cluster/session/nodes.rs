@@ -46,13 +46,15 @@ impl Session {
 
     async fn follow_wanted_nodes(&self, told: &watch::Sender<bool>) -> Ended {
         let mut backoff = Backoff::new(FIRST_DELAY, MAX_DELAY);
+        let mut known = false;
         loop {
             let (failure, listed) = match self.follow_nodes_once(told, &mut backoff).await {
                 Ok(ended) => ended,
                 Err(closed) => return closed,
             };
-            // What was listed stays while the trouble may pass.
-            if !listed || failure.is_verdict() {
+            known |= listed;
+            // What was listed once stays while the trouble may pass, however often it is listed in vain.
+            if !known || failure.is_verdict() {
                 if let Err(closed) = self.tell(RemoteEvent::NodesListed(Err(failure.message.clone()))).await {
                     return closed;
                 }

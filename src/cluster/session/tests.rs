@@ -361,6 +361,21 @@ async fn g02_nodes_are_told_before_the_listing_that_needs_them_and_followed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g02_nodes_that_cannot_be_listed_again_for_a_while_are_not_told_to_be_unknown() {
+    let fake = exporter();
+    fake.put("nodes", "", "n1", json!({}));
+    let mut rig = rig_with(fake, SessionTask { nodes: true, ..task() }, None);
+    assert_eq!(rig.heard(4).await, [CONNECTED, "nodes n1", LISTED]);
+    rig.fake.fault("nodes", 500);
+    rig.fake.end_watches("nodes");
+    assert_eq!(rig.news(60).await, [""; 0]);
+    assert!(rig.fake.requests().iter().filter(|uri| uri.contains("/nodes")).count() > 3, "it was tried");
+    rig.fake.put("nodes", "", "n2", json!({}));
+    rig.fake.repair("nodes");
+    assert_eq!(rig.news(61).await, ["nodes n1 n2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nodes_are_read_only_while_they_are_needed_and_without_a_new_listing() {
     let fake = exporter();
     fake.put("nodes", "", "n1", json!({}));

@@ -107,8 +107,8 @@ pub struct Route {
     pub stale: bool,
     /// An answer is on its way without which neither this way nor one before it can be judged.
     pub awaits: bool,
-    /// A hostname has not resolved since the start: what an earlier process wrote may be its last
-    /// good answer.
+    /// A hostname has not resolved since the start, or nodes cannot be read: what was written before
+    /// may be the last good answer.
     pub unresolved: bool,
 }
 

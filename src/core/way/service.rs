@@ -57,6 +57,8 @@ fn node_port(q: &Question<'_>) -> Result<Yield, (Refusal, Yield)> {
             return Err((Refusal::new(Reason::Pending, "the exporter's nodes are being read"), out));
         }
         Some(Err(why)) => {
+            // No failure makes an address go: what is there stays as it was.
+            out.unresolved = true;
             let message = format!(
                 "the exporter's nodes cannot be read: {why}; let the link's account list nodes, or give {} a load balancer or a gateway",
                 q.key

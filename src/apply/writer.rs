@@ -95,7 +95,8 @@ impl Shared {
         let rendered = render(op);
         let sent = Instant::now();
         // A write whose answer is awaited no longer than leadership lasts cannot surprise the
-        // next leader; if it is carried out after that, its preconditions still hold it.
+        // next leader: the client gives up what it cannot deliver. If it is carried out after that, its
+        // preconditions still hold it.
         let answer = call(&self.client, rendered.request(), left.min(DEADLINE)).await;
         let result = answer.map_or_else(|error| gone_is_deleted(op, error), |body| read(op, &body));
         self.report(id, &rendered, &result, sent.elapsed());

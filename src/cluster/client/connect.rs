@@ -22,7 +22,7 @@ use super::{CONNECT_DEADLINE, Refused};
 use crate::cluster::{address, credentials::Credentials, dns::Lookup, own::OwnCluster};
 
 /// A dead peer is noticed by TCP itself after about 25 s: 10 s of silence and three probes.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+pub(super) const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 
 /// Which addresses may be dialled.
 #[derive(Clone)]

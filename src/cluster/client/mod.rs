@@ -8,6 +8,7 @@
 mod answer;
 mod connect;
 mod lines;
+pub(crate) mod local;
 mod pages;
 mod remote;
 mod secret;
@@ -72,7 +73,7 @@ pub async fn local_client(kubeconfig: Option<&Path>, context: Option<&str>) -> R
     let mut config = local_config(kubeconfig, context).await?;
     config.connect_timeout = Some(CONNECT_DEADLINE);
     config.default_retry = false;
-    Client::try_from(config).map_err(LocalClientError::Client)
+    local::client(config).map_err(LocalClientError::Client)
 }
 
 async fn local_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, LocalClientError> {

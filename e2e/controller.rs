@@ -66,6 +66,12 @@ pub(crate) async fn leader(cluster: &Client) -> Option<Leader> {
     Some(Leader { holder, pod, address })
 }
 
+/// From where the replicas ask API servers.
+pub(crate) async fn addresses(cluster: &Client) -> Vec<String> {
+    let address = |pod: &Value| Some(pod["status"]["podIP"].as_str()?.to_owned());
+    pods(cluster).await.values().filter_map(address).collect()
+}
+
 /// How often the controller's containers have been restarted, all together.
 pub(crate) async fn restarts(cluster: &Client) -> u64 {
     let of = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();

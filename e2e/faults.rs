@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::{
     audit::Mark,
     controller,
-    direct::pod,
-    fixture::{SOON, assert_untouched, exported, exported_cluster_ip},
+    fixture::{SOON, assert_untouched, exported_cluster_ip},
     objects::{Objects, condition, same, says, wait},
     relay::Relay,
-    rig::{rig, try_rig},
-    support::{Case, HOME, account, kubeconfig_for, merge},
+    rig::rig,
+    support::{Case, HOME, account, kubeconfig_for},
+    traffic::Echo,
 };
 
 const AT_5: [&str; 2] = ["203.0.113.5:80 http", "203.0.113.5:9090 grpc"];
@@ -182,35 +182,10 @@ async fn l05_rotation_under_traffic_fails_no_call_and_writes_no_mirror() {
     // An API server remembers for ten seconds that a token was good.
     const FORGOTTEN: Duration = Duration::from_secs(11);
     let case = Case::new("l05-traffic").await;
-    Objects::pods(&case.east, &case.name).create(&pod("echo")).await;
-    Objects::pods(&case.west, &case.name).create(&pod("client")).await;
-    let mut echo = exported("echo", json!({"spec": {"type": "NodePort", "selector": {"app": "echo"}}}));
-    merge(&mut echo["spec"], json!({"allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}));
-    echo["spec"]["ports"] = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
-    case.origins().create(&echo).await;
-    let client = format!("{}/client", case.name);
-    let url = format!("http://{}.{}.svc.cluster.local/hostname", case.mirrored("echo"), case.name);
-    wait("l05-traffic: a call comes through", Duration::from_secs(20), || async {
-        let answer = try_rig("pod", &["west", &client, "curl", "-sS", "--fail", "--max-time", "3", &url]).await?;
-        if answer == "echo" { Ok(()) } else { Err(answer) }
-    })
-    .await;
+    let echo = Echo::new(&case).await;
     case.link_says("Connected", "True", "Connected", SOON).await;
     let (before, mark) = (case.landed().await, Mark::now());
-
-    // Calls until a file appears; prints how many there were, and how many failed.
-    let stop = std::env::temp_dir().join("heliostat-l05-traffic");
-    let _ = std::fs::remove_file(&stop);
-    let calls = r#"made=0 failed=0
-        until [[ -e $1 ]]; do
-          [[ $(curl -sS --fail --max-time 3 "$0") == echo ]] || failed=$((failed + 1))
-          made=$((made + 1))
-        done
-        echo "$made $failed""#;
-    let calling = tokio::spawn({
-        let (client, url, stop) = (client.clone(), url.clone(), stop.display().to_string());
-        async move { rig("pod", &["west", &client, "bash", "-c", calls, &url, &stop]).await }
-    });
+    let calls = echo.calls();
     for _ in 0..ROTATIONS {
         let accounts = Objects::at(&case.east, format!("/api/v1/namespaces/{}/serviceaccounts", case.name));
         // The account is made anew, so that the old token is worth nothing from now on.
@@ -229,13 +204,7 @@ async fn l05_rotation_under_traffic_fails_no_call_and_writes_no_mirror() {
         case.origins().delete("newcomer").await;
         case.has_services(&[&case.mirrored("echo")]).await;
     }
-    std::fs::write(&stop, "").unwrap();
-    let told = calling.await.unwrap();
-    std::fs::remove_file(&stop).unwrap();
-    let (made, failed) = told.split_once(' ').unwrap();
-    println!("l05-traffic: {made} calls, {failed} failed");
-    assert!(made.parse::<u32>().unwrap() > 20, "{told}");
-    assert_eq!(failed, "0", "of {made} calls");
+    calls.none_failed().await;
     wait("l05-traffic: the newcomers' slices are collected", SOON, || async {
         same(case.mirror_slices().all().await.len(), &1)
     })

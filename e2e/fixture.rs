@@ -1,6 +1,6 @@
 //! What the tests here make in the exporter, and what they look at in the importer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -138,16 +138,26 @@ impl Case {
     /// would not do: the old connections stay until the new ones are in sync.
     pub(crate) async fn relay(&self) -> Relay {
         let relay = Relay::to(api_server("east")).await;
-        let mut kubeconfig = self.kubeconfig().await;
-        let cluster = &mut kubeconfig["clusters"][0]["cluster"];
-        cluster["server"] = json!(format!("https://{}", relay.address));
-        cluster["tls-server-name"] = json!("kubernetes");
-        self.links().delete(&self.name).await;
-        self.set_kubeconfig(&kubeconfig.to_string()).await;
-        self.link_object(&self.name, json!({})).await;
+        self.link_by(relay.address).await;
         self.link_says("Synced", "True", "InSync", Duration::from_secs(10)).await;
         assert!(relay.connections() > 0, "the link goes through the relay");
         relay
+    }
+
+    /// Makes the case's link anew, to another address of the same API server.
+    pub(crate) async fn link_by(&self, server: SocketAddr) {
+        self.links().delete(&self.name).await;
+        self.link_again(server).await;
+    }
+
+    /// The same for a link that was deleted.
+    pub(crate) async fn link_again(&self, server: SocketAddr) {
+        let mut kubeconfig = self.kubeconfig().await;
+        let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+        cluster["server"] = json!(format!("https://{server}"));
+        cluster["tls-server-name"] = json!("kubernetes");
+        self.set_kubeconfig(&kubeconfig.to_string()).await;
+        self.link_object(&self.name, json!({})).await;
     }
 }
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::{
     controller,
-    direct::pod,
-    fixture::{SOON, assert_untouched, differences, exported},
+    fixture::{SOON, assert_untouched, differences},
     objects::{Objects, condition, says, wait},
-    rig::{rig, try_rig},
-    support::{Case, HOME, kubeconfig, merge},
+    rig::rig,
+    support::{Case, HOME, kubeconfig},
+    traffic::Echo,
 };
 
 /// `Connected=False` comes within that time of silence.
@@ -148,21 +148,8 @@ async fn alone_l04_deletions_before_a_410_are_noticed() {
 #[tokio::test]
 async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
     let case = Case::new("api-stop").await;
-    let east = Objects::pods(&case.east, &case.name);
-    east.create(&pod("echo")).await;
-    Objects::pods(&case.west, &case.name).create(&pod("client")).await;
-    let mut echo = exported("echo", json!({"spec": {"type": "NodePort", "selector": {"app": "echo"}}}));
-    merge(&mut echo["spec"], json!({"allocateLoadBalancerNodePorts": null, "loadBalancerClass": null}));
-    echo["spec"]["ports"] = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
-    case.origins().create(&echo).await;
     let mirror = case.mirrored("echo");
-    let client = format!("{}/client", case.name);
-    let url = format!("http://{mirror}.{}.svc.cluster.local/hostname", case.name);
-    let call = async || {
-        let answer = try_rig("pod", &["west", &client, "curl", "-sS", "--max-time", "3", &url]).await?;
-        if answer == "echo" { Ok(()) } else { Err(answer) }
-    };
-    wait("api-stop: a call comes through", Duration::from_secs(20), &call).await;
+    let echo = Echo::new(&case).await;
     case.link_says("Connected", "True", "Connected", SOON).await;
     let before = case.landed().await;
 
@@ -171,7 +158,7 @@ async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
     case.link_says("Connected", "False", "RemoteUnreachable", SILENCE).await;
     println!("api-stop: {} ms from the order to stop to Connected=False", stopping.elapsed().as_millis());
     for _ in 0..5 {
-        call().await.unwrap();
+        echo.call().await.unwrap();
     }
     assert_untouched(&before, &case.landed().await);
     let link = case.links().get(&case.name).await.unwrap();
@@ -180,7 +167,7 @@ async fn alone_the_exporters_api_stops_and_its_mirrors_carry_traffic() {
 
     rig("component", &["east", "start", "kube-apiserver"]).await;
     case.link_says("Connected", "True", "Connected", Duration::from_secs(60)).await;
-    call().await.unwrap();
+    echo.call().await.unwrap();
     assert_untouched(&before, &case.landed().await);
     case.origins().patch("echo", json!({"spec": {"selector": {"app": "nobody"}}})).await;
     // The exporter's own controllers take their time after an outage; that is not what is measured here.

@@ -1,20 +1,27 @@
-//! A relay between a link and its exporter, which a test can cut, make forget and open again. It passes
-//! TLS through unread: the link still speaks with the real API server, and verifies it.
+//! A relay between a link and its exporter, which a test can cut, make forget and open again, or which is a
+//! slow line. It passes TLS through unread: the link still speaks with the real API server, and verifies it.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
+    time::{Instant, sleep_until},
 };
+
+/// Largest piece that a slow line carries at once, as a packet would.
+const PIECE: usize = 1400;
+/// Most pieces of a connection that are on their way.
+const ON_THEIR_WAY: usize = 64;
 
 /// What happens to connections.
 #[derive(Clone, Copy, Default)]
@@ -27,6 +34,52 @@ struct State {
     ended: usize,
     /// Connections made before that many others are kept, but nothing is passed on.
     forgotten: usize,
+}
+
+/// A line that carries so much and no more, shared by all connections in turn; each direction has one.
+#[derive(Clone)]
+struct Line {
+    bytes_per_second: u32,
+    /// From one end to the other.
+    latency: Duration,
+    /// When it can take the next piece.
+    free: Arc<Mutex<Instant>>,
+}
+
+impl Line {
+    /// Takes its turn with a piece: when that will have left.
+    fn takes(&self, bytes: usize) -> Instant {
+        let takes = Duration::from_secs_f64(bytes as f64 / f64::from(self.bytes_per_second));
+        let mut free = self.free.lock().unwrap();
+        *free = (*free).max(Instant::now()) + takes;
+        *free
+    }
+
+    /// Carries everything from one to the other.
+    async fn carry(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+        let (send, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THEIR_WAY);
+        let leaving = async move {
+            loop {
+                let mut piece = vec![0; PIECE];
+                let read = from.read(&mut piece).await?;
+                piece.truncate(read);
+                // The next one queues up when this one has left, so that nobody has the line for himself.
+                let left = self.takes(read);
+                sleep_until(left).await;
+                if read == 0 || send.send((left + self.latency, piece)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        let arriving = async {
+            while let Some((at, piece)) = arriving.recv().await {
+                sleep_until(at).await;
+                to.write_all(&piece).await?;
+            }
+            to.shutdown().await
+        };
+        tokio::try_join!(leaving, arriving).map(drop)
+    }
 }
 
 /// A relay; it ends when it is dropped.
@@ -42,6 +95,16 @@ pub(crate) struct Relay {
 impl Relay {
     /// A relay to that server, open.
     pub(crate) async fn to(server: SocketAddr) -> Self {
+        Self::by(server, None).await
+    }
+
+    /// The same by a slow line: so much in each direction, and that late.
+    pub(crate) async fn slow(server: SocketAddr, bytes_per_second: u32, latency: Duration) -> Self {
+        let line = || Line { bytes_per_second, latency, free: Arc::new(Mutex::new(Instant::now())) };
+        Self::by(server, Some([line(), line()])).await
+    }
+
+    async fn by(server: SocketAddr, lines: Option<[Line; 2]>) -> Self {
         let listener = TcpListener::bind((reachable_from(server).await, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (state, follow) = watch::channel(State::default());
@@ -50,7 +113,7 @@ impl Relay {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = count.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(pass(number, client, server, follow.clone()));
+                tokio::spawn(pass(number, client, server, lines.clone(), follow.clone()));
             }
         });
         Self { address, state, made, task }
@@ -103,9 +166,19 @@ pub(crate) async fn reachable_from(server: SocketAddr) -> IpAddr {
     probe.local_addr().unwrap().ip()
 }
 
-async fn pass(number: usize, mut client: TcpStream, server: SocketAddr, mut state: watch::Receiver<State>) {
+async fn pass(
+    number: usize,
+    mut client: TcpStream,
+    server: SocketAddr,
+    lines: Option<[Line; 2]>,
+    mut state: watch::Receiver<State>,
+) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
-    let copying = copy_bidirectional(&mut client, &mut server);
+    let copying = async {
+        let Some([there, back]) = lines else { return copy_bidirectional(&mut client, &mut server).await.map(drop) };
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        tokio::try_join!(there.carry(from_client, to_server), back.carry(from_server, to_client)).map(drop)
+    };
     tokio::pin!(copying);
     loop {
         let now = *state.borrow_and_update();

@@ -16,12 +16,12 @@ use crate::{
 
 /// A Lease that is not renewed is taken after that long (`src/apply/lease.rs`): it is good for 15 seconds, and
 /// looked at every two.
-const TAKEOVER: Duration = Duration::from_secs(17);
+pub(crate) const TAKEOVER: Duration = Duration::from_secs(17);
 /// One that is given away is taken at the next look.
 const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Another process: that of the other pod, or of the same one once it was started anew.
-async fn another_leads(cluster: &Client, than: &Leader, promise: Duration) -> Leader {
+pub(crate) async fn another_leads(cluster: &Client, than: &Leader, promise: Duration) -> Leader {
     wait(&format!("another than {} leads", than.holder), promise, || async {
         controller::leader(cluster).await.filter(|leader| leader.holder != than.holder).ok_or("nobody")
     })

@@ -11,10 +11,23 @@ pub(crate) async fn rig(command: &str, arguments: &[&str]) -> String {
 
 /// Runs a command of the rig: what it printed, or what it said when it failed.
 pub(crate) async fn try_rig(command: &str, arguments: &[&str]) -> Result<String, String> {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/rig/").to_owned() + command;
-    let done = Command::new(program).args(arguments).output().await.unwrap();
+    let done = Command::new(program(command)).args(arguments).output().await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
+}
+
+/// Runs a command of the rig at once, for what has to be undone even when a test has failed; says on the
+/// test's output when that does not work.
+pub(crate) fn rig_now(command: &str, arguments: &[&str]) {
+    let done = std::process::Command::new(program(command)).args(arguments).output();
+    match done {
+        Ok(done) if done.status.success() => {}
+        failed => println!("e2e/rig/{command} {arguments:?}: {failed:?}"),
+    }
+}
+
+fn program(command: &str) -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/rig/").to_owned() + command
 }
 
 /// A file of a cluster: they lie beside its kubeconfig.

@@ -18,6 +18,7 @@ use crate::{
     audit::Mark,
     controller,
     objects::{Objects, condition, same, says, wait},
+    packets::{Fate, Fault},
     relay::reachable_from,
     rig::api_server,
     support::{HOME, read_also},
@@ -116,7 +117,7 @@ impl Exports {
 }
 
 /// G18: an address that accepts connections with nothing behind it leaves the mirror that has another
-/// one, and comes back when content does.
+/// one, and comes back when content does; so does one to which no packet gets any more.
 #[tokio::test]
 async fn g18_an_address_with_nothing_behind_it_leaves_the_mirror_that_has_another_one() {
     let exports = Exports::probed("g18e").await;
@@ -156,6 +157,24 @@ async fn g18_an_address_with_nothing_behind_it_leaves_the_mirror_that_has_anothe
     door.open.send_replace(true);
     feeds("").await;
     exports.gateways(("True", "Reachable"), &[(gateway.clone(), true), (second.clone(), true)]).await;
+    exports.answers_each_time("echo").await;
+
+    // A partition between everybody here and that address: calls and probes.
+    let mut pods = controller::addresses(&exports.case.west).await;
+    let client = Objects::pods(&exports.case.west, "g18e").get("client").await.unwrap();
+    pods.push(client["status"]["podIP"].as_str().unwrap().to_owned());
+    let mut faults = Vec::new();
+    for port in [http, exports.probe_port().await] {
+        let door = SocketAddr::new(door.address, u16::try_from(port).unwrap());
+        faults.push(Fault::outside("west", &pods, door, Fate::Dropped).await);
+    }
+    feeds(" not ready").await;
+    let told = exports.gateways(("False", "Unreachable"), &[(gateway.clone(), true), (second.clone(), false)]).await;
+    println!("g18e: {told}");
+    exports.answers_each_time("echo").await;
+    drop(faults);
+    feeds("").await;
+    exports.gateways(("True", "Reachable"), &[(gateway, true), (second, true)]).await;
     exports.answers_each_time("echo").await;
 }
 

@@ -244,6 +244,40 @@ async fn a05_pages_that_are_too_large_are_asked_for_in_smaller_portions() {
     assert_eq!(limits[..3], ["100", "12", "12"], "asked for again once, and remembered");
 }
 
+/// Each page takes 40 of the 60 seconds that it may.
+#[tokio::test]
+async fn a_page_that_waits_for_another_one_has_its_minute_all_the_same() {
+    let authority = authority();
+    let begun = Arc::new(Notify::new());
+    let begins = begun.clone();
+    let server = Server::run(vec![tls(&authority, &["127.0.0.1"], 2099)], move |_, mut connection| {
+        let begins = begins.clone();
+        Box::pin(async move {
+            begins.notify_one();
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            let list = r#"{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+            drop(connection.write_all(answer("200 OK", list).as_bytes()).await);
+        })
+    });
+    let client = lenient(&authority, &server.await);
+    let ask = |path: &str| {
+        let (client, request) = (client.clone(), Request::get(path).body(kube::client::Body::empty()).unwrap());
+        tokio::spawn(async move { client.send(request).await })
+    };
+    let first = ask("/api/v1/services?limit=500");
+    begun.notified().await;
+    let second = ask("/apis/discovery.k8s.io/v1/endpointslices?limit=100");
+    // It is in the queue; handshakes need real time, what comes between them does not.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::pause();
+    let held = first.await.unwrap().unwrap();
+    tokio::time::resume();
+    drop(held);
+    begun.notified().await;
+    tokio::time::pause();
+    assert!(second.await.unwrap().unwrap().status().is_success());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a05_requests_of_a_link_are_bounded_in_their_rate() {
     let authority = authority();

@@ -1,5 +1,5 @@
 //! The pages of a link's listings: counted, so that a server which always has another one is not
-//! asked for ever, and made smaller where objects are large. Pure bookkeeping.
+//! asked for ever, and made smaller where objects are large or the line is slow. Pure bookkeeping.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,12 @@ struct Listing {
     pages: u32,
     /// Objects that a page may have, once it has turned out that they are large.
     limit: Option<u32>,
+    /// The same for the listing after this one: a page took too long. That one ended with it.
+    next: Option<u32>,
 }
 
 /// A page that is to be asked for.
+#[derive(Clone)]
 pub(super) struct Page {
     path: String,
     /// The query without the limit.
@@ -44,18 +47,31 @@ impl Pages {
     pub(super) fn turn(&mut self, uri: &Uri) -> Result<Option<Page>, Refused> {
         let pairs = || uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let Some(limit) = pairs().find_map(|pair| pair.strip_prefix("limit=")) else { return Ok(None) };
+        let asked = limit.parse().unwrap_or(1);
+        let rest: Vec<&str> = pairs().filter(|pair| !pair.starts_with("limit=")).collect();
+        let page = |limit| Page { path: uri.path().to_owned(), rest: rest.join("&"), limit };
+        // A look at the version is no listing: one may be under way at the same path.
+        if asked == 1 {
+            return Ok(Some(page(asked)));
+        }
         let listing = self.0.entry(uri.path().to_owned()).or_default();
         if !pairs().any(|pair| pair.starts_with("continue=")) {
-            *listing = Listing::default();
+            *listing = Listing { limit: listing.next, ..Listing::default() };
         }
         listing.pages += 1;
         if listing.pages > MAX_PAGES {
             return Err(Refused::Pages(MAX_PAGES));
         }
-        let asked = limit.parse().unwrap_or(1);
-        let rest: Vec<&str> = pairs().filter(|pair| !pair.starts_with("limit=")).collect();
-        let limit = listing.limit.map_or(asked, |limit| limit.min(asked));
-        Ok(Some(Page { path: uri.path().to_owned(), rest: rest.join("&"), limit }))
+        Ok(Some(page(listing.limit.map_or(asked, |limit| limit.min(asked)))))
+    }
+
+    /// The page did not come in time: the next listing begins with smaller ones.
+    pub(super) fn was_late(&mut self, mut page: Page) {
+        if page.shrink()
+            && let Some(listing) = self.0.get_mut(&page.path)
+        {
+            listing.next = Some(page.limit);
+        }
     }
 
     /// The pages that follow are no larger than this one.
@@ -123,5 +139,21 @@ mod tests {
         );
         assert_eq!(turn(&mut pages, "/api/v1/services?limit=500").limit, 500);
         assert_eq!(turn(&mut pages, "/api/v1/services?limit=1").uri().unwrap(), "/api/v1/services?limit=1");
+    }
+
+    #[test]
+    fn a_listing_whose_pages_are_late_is_begun_anew_with_smaller_ones() {
+        let mut pages = Pages::default();
+        let mut limits = Vec::new();
+        for _ in 0..5 {
+            let page = turn(&mut pages, "/api/v1/services?limit=500");
+            limits.push(page.limit);
+            pages.was_late(page);
+        }
+        assert_eq!(limits, [500, 62, 7, 2, 500], "and with large ones when not even small ones come");
+        assert_eq!(turn(&mut pages, "/api/v1/services?limit=500").limit, 62);
+        assert_eq!(turn(&mut pages, "/api/v1/services?limit=1").limit, 1, "a look in between");
+        assert_eq!(turn(&mut pages, "/api/v1/services?limit=500&continue=x").limit, 62, "to its end");
+        assert_eq!(turn(&mut pages, "/api/v1/services?limit=500").limit, 500, "the line may be quick again");
     }
 }

@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use kube::{Client, client::Body};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout},
 };
 use tower::{
@@ -143,7 +143,13 @@ impl Remote {
             self.pace(&uri).await;
             timeout(REQUEST_DEADLINE, self.watch(self.decorate(request)?)).await
         } else if let Some(page) = page {
-            timeout(REQUEST_DEADLINE, self.list(request, page)).await
+            // Waiting for its turn is not the server's time: the pages before it may come by a slow line.
+            let turn = self.listing.clone().acquire_owned().await?;
+            let listed = timeout(REQUEST_DEADLINE, self.list(request, page.clone(), turn)).await;
+            if listed.is_err() {
+                self.pages().was_late(page);
+            }
+            listed
         } else {
             timeout(REQUEST_DEADLINE, self.object(self.decorate(request)?)).await
         };
@@ -159,8 +165,12 @@ impl Remote {
 
     /// A page that is too large is asked for again in smaller portions: no object is so large that
     /// it keeps the others from being read.
-    async fn list(&self, request: Request<Body>, mut page: Page) -> Result<Answer, BoxError> {
-        let turn = self.listing.clone().acquire_owned().await?;
+    async fn list(
+        &self,
+        request: Request<Body>,
+        mut page: Page,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Answer, BoxError> {
         let (parts, _) = request.into_parts();
         loop {
             let mut request = Request::from_parts(parts.clone(), Body::empty());

@@ -26,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     apply::{
         events::Reporter,
-        lease::{Elector, Leadership},
+        lease::{DURATION, Elector, Leadership, RENEW_WITHIN},
         writer::Writer,
     },
     clock::Clock,
     cluster::{
-        client::{LocalClientError, local_client},
+        client::{LocalClientError, local::UNDELIVERED, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
         probe,
@@ -55,6 +55,9 @@ const NEWS: usize = 64;
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long a stop waits for anything else.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+// What a leader sent last has been given up by the network before another one may lead.
+const _: () = assert!(RENEW_WITHIN.as_secs() + UNDELIVERED.as_secs() <= DURATION.as_secs());
 
 /// What an operator says on the command line.
 #[derive(Clone, Debug)]

@@ -32,9 +32,9 @@ const LEASES: &str = "leases";
 /// Name of the Lease, in the controller's namespace.
 const NAME: &str = "heliostat";
 /// After this long without a renewal, another replica may take over.
-const DURATION: Duration = Duration::from_secs(15);
+pub(crate) const DURATION: Duration = Duration::from_secs(15);
 /// After this long without a renewal, the leader stops writing.
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const RENEW_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two looks at the Lease, and two renewals.
 const PERIOD: Duration = Duration::from_secs(2);
 /// Longest wait for an answer.

@@ -72,11 +72,6 @@ async fn seconds(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-#[test]
-fn l10_what_a_leader_sent_last_is_given_up_before_another_may_lead() {
-    assert!(RENEW_WITHIN + crate::cluster::client::local::UNDELIVERED <= DURATION);
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_first_replica_makes_the_lease_and_keeps_it() {
     let (client, log, store) = api();

@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 use super::{CONNECT_DEADLINE, Refused, connect::KEEPALIVE};
 
 /// What the API server's machine has not acknowledged after that long is given up, with its connection.
-/// A leader stops writing that long before another one may begin (`src/apply/lease.rs`).
+/// A leader stops writing that long before another one may begin; `src/run.rs` compares the two.
 pub(crate) const UNDELIVERED: Duration = Duration::from_secs(5);
 /// Idle connections are closed after that long, as kube's are.
 const IDLE: Duration = Duration::from_secs(90);

@@ -13,16 +13,24 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::{
     calm,
     server::{Mode, Server},
+    storm::from_environment,
     world::{Chance, Controller, World, simulate},
 };
 
-/// Tenths of what is played where there is no time for all.
-const PART: usize = if cfg!(debug_assertions) { 1 } else { 10 };
-const ORIGINS: usize = 500 * PART;
-/// One after the other without anything wrong.
-const CALM: usize = 2000 * PART;
-/// While nothing can be written.
-const HELD: usize = 1500;
+/// How much is played.
+#[derive(Clone, Copy)]
+struct Size {
+    origins: usize,
+    /// Changes without anything wrong.
+    calm: usize,
+    /// Changes while nothing can be written.
+    held: usize,
+}
+
+/// Within seconds, even unoptimised.
+const SMALL: Size = Size { origins: 500, calm: 2000, held: 1500 };
+/// Beside thousands of seeds; with the scene's own as many origins as a link may have.
+const LARGE: Size = Size { origins: 9992, calm: 20_000, held: 5000 };
 /// Between two changes.
 const PACE: Duration = Duration::from_millis(1);
 /// What each message takes. A watch carries one after the other, so it must be less than the pace.
@@ -31,6 +39,7 @@ const LATENCY: Duration = Duration::from_micros(200);
 const PROMPT: Duration = Duration::from_millis(20);
 
 struct Churn {
+    size: Size,
     world: World,
     controller: Controller,
     chance: Chance,
@@ -43,9 +52,9 @@ struct Churn {
 type Landed = Vec<(usize, Duration)>;
 
 impl Churn {
-    async fn begin() -> Self {
+    async fn begin(size: Size) -> Self {
         let world = calm::world();
-        for number in 0..ORIGINS {
+        for number in 0..size.origins {
             export(&world.exporters["east"], number);
         }
         let begun = Instant::now();
@@ -53,8 +62,8 @@ impl Churn {
         controller.wire.latency(LATENCY);
         controller.links["east"].latency(LATENCY);
         sleep(Duration::from_secs(60)).await;
-        assert_eq!(world.importer.count("endpointslices"), calm::MIRRORS + ORIGINS);
-        Self { world, controller, chance: Chance::new(6), begun, made: Vec::new() }
+        assert_eq!(world.importer.count("endpointslices"), calm::MIRRORS + size.origins);
+        Self { size, world, controller, chance: Chance::new(6), begun, made: Vec::new() }
     }
 
     /// Changes so many addresses of origins that are drawn by lot.
@@ -62,7 +71,7 @@ impl Churn {
         let first = self.made.len();
         let start = Instant::now();
         for change in first..first + many {
-            let number = usize::try_from(self.chance.below(ORIGINS as u64)).unwrap();
+            let number = usize::try_from(self.chance.below(self.size.origins as u64)).unwrap();
             balance(&self.world.exporters["east"], number, &address(change));
             self.made.push((number, self.begun.elapsed()));
             sleep_until(start + PACE * u32::try_from(change - first + 1).unwrap()).await;
@@ -121,8 +130,9 @@ fn balance(exporter: &Server, number: usize, address: &str) {
 #[test]
 fn a_thousand_changes_a_second_are_followed_and_what_waits_is_overtaken() {
     simulate(0, async || {
-        let mut churn = Churn::begin().await;
-        let calm = churn.change(CALM).await;
+        let size = if from_environment("HELIOSTAT_SEEDS").is_some() { LARGE } else { SMALL };
+        let mut churn = Churn::begin(size).await;
+        let calm = churn.change(size.calm).await;
         sleep(PROMPT).await;
         let landed = churn.landed(&calm);
         let mut changes: Vec<usize> = landed.iter().map(|(change, _)| *change).collect();
@@ -130,17 +140,21 @@ fn a_thousand_changes_a_second_are_followed_and_what_waits_is_overtaken() {
         assert_eq!(changes, calm.clone().collect::<Vec<_>>(), "each is written once");
         let lags = landed.iter().map(|(change, at)| at.saturating_sub(churn.made[*change].1));
         let most = lags.max().unwrap();
-        println!("{CALM} changes, 1,000 a second: at most {most:?} behind");
+        println!("{} changes, 1,000 a second, of {} Services: at most {most:?} behind", size.calm, size.origins);
         assert!(most <= PROMPT, "{most:?}");
 
         // The importer is not to be reached for a while.
         churn.controller.wire.set(Mode::Held);
-        let held = churn.change(HELD).await;
+        let held = churn.change(size.held).await;
         churn.controller.wire.set(Mode::Open);
         sleep(Duration::from_secs(1)).await;
         let landed = churn.landed(&held);
         let concerned = held.clone().map(|change| churn.made[change].0).collect::<BTreeSet<_>>().len();
-        println!("{HELD} changes of {concerned} Services while nothing could be written: {} writes", landed.len());
+        println!(
+            "{} changes of {concerned} Services while nothing could be written: {} writes",
+            size.held,
+            landed.len()
+        );
         let in_flight = heliostat::run::WRITES_IN_FLIGHT;
         assert!((concerned..=concerned + in_flight).contains(&landed.len()), "{} writes", landed.len());
         churn.the_last_state_is_right();

@@ -13,7 +13,7 @@ use heliostat::{
             object::{KindNews, Object, Objects},
             provider::{ExportPlan, Route, RouteId, Surroundings},
         },
-        model::{Key, Map, Origin, OriginPort, OriginType, Protocol},
+        model::{Key, Map, Origin, OriginCommon, OriginPort, OriginType, Protocol},
     },
     gateway,
 };
@@ -161,13 +161,16 @@ fn front() -> Origin {
     Origin {
         uid: "u".into(),
         labels: Map::new(),
-        annotations: Map::new(),
-        kind: OriginType::LoadBalancer,
-        ports: [&tcp[..], &[port("", 20_001, Protocol::Udp)]].concat().into(),
-        has_selector: true,
-        ingress: Vec::new(),
-        local_traffic: false,
-        malformed: None,
+        ingress: [].into(),
+        common: OriginCommon {
+            annotations: Map::new(),
+            kind: OriginType::LoadBalancer,
+            ports: [&tcp[..], &[port("", 20_001, Protocol::Udp)]].concat().into(),
+            has_selector: true,
+            local_traffic: false,
+            malformed: None,
+        }
+        .into(),
     }
 }
 

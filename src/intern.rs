@@ -25,7 +25,7 @@ impl Shared for ArcStr {
     }
 }
 
-impl<T: Eq + Hash> Shared for Arc<[T]> {
+impl<T: Eq + Hash + ?Sized> Shared for Arc<T> {
     fn holders(&self) -> usize {
         Self::strong_count(self)
     }

@@ -170,7 +170,7 @@ fn m21_linkerd_carries_tcp_only() {
     });
     let mut names = origin("n1");
     (names.kind, names.ports) = (OriginType::ClusterIp, vec![udp("dns", 53)].into());
-    names.ingress.clear();
+    names.ingress = [].into();
     let mut of_names = slice.clone();
     let SliceRole::Published(what) = &mut of_names.role else { panic!("not published") };
     what.service = "names".into();
@@ -193,7 +193,7 @@ fn a_linkerd_gateway_may_be_described_by_hand() {
     let mut sim = Sim::fixture();
     sim.set_binding(binding("mesh", import(&json!([{"value": "203.0.113.9"}]))));
     sim.connect("east");
-    let mut books = Origin { kind: OriginType::ClusterIp, ingress: vec![], ..origin("b1") };
+    let mut books = Origin { ingress: [].into(), ..of_kind("b1", OriginType::ClusterIp) };
     books.ports.edit(|ports| ports.push(udp("dns", 53)));
     let list = |sim: &mut Sim, ready| {
         sim.list("east", &[("shop/books", books.clone())], &[("shop/books-x", pods("books", &["10.1.0.1"], ready))]);

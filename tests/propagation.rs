@@ -78,7 +78,7 @@ fn what_writes_nothing_is_not_measured() {
     sim.delete_service("shop/books-east");
     assert_eq!((sim.writes().len(), measured(&mut sim)), (2, vec![]), "made again");
     let (name, mut slice) = sim.slices.iter().next().map(|(k, s)| (k.clone(), s.clone())).unwrap();
-    slice.body.endpoints.clear();
+    slice.body.endpoints.edit(Vec::clear);
     sim.give(Input::Local(Local::Slice(Change::Set(name, slice))));
     assert_eq!((sim.writes().len(), measured(&mut sim)), (1, vec![]));
 }

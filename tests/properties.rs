@@ -73,7 +73,7 @@ fn origin_of(index: usize, v: Variant) -> Origin {
     origin.kind =
         [OriginType::LoadBalancer, OriginType::Headless, OriginType::ClusterIp, OriginType::ExternalName][v.kind];
     if v.kind != 0 {
-        origin.ingress.clear();
+        origin.ingress = [].into();
     }
     origin.ports.edit(|ports| ports.truncate(v.ports));
     if v.labelled {
@@ -109,6 +109,11 @@ fn probed(sim: &Sim) -> Vec<Target> {
         |output: &Output| if let Output::Probe(tasks) = output { Some(tasks.keys().cloned().collect()) } else { None };
     sim.others.iter().rev().find_map(tasks).unwrap_or_default()
 }
+
+/// Of [`verdict_of`].
+const REACHABLE: usize = 0;
+/// It does not answer, and others do.
+const DOWN: usize = 1;
 
 fn verdict_of(index: usize) -> Verdict {
     let unreachable = |others_answer| Verdict::Unreachable { why: "refused".into(), others_answer };
@@ -178,8 +183,13 @@ impl Exporter {
             Step::Probed(address, verdict) => {
                 let address = GATEWAY[address].parse().unwrap();
                 let target = Target { link: "east".into(), binding: "public".into(), address };
-                self.verdicts.insert(target.clone(), verdict_of(verdict));
-                self.probe(sim, &target);
+                // What is withdrawn stays so until it answers.
+                let withdrawn = self.verdicts.get(&target) == Some(&verdict_of(DOWN)) && verdict != REACHABLE;
+                self.verdicts.insert(target.clone(), verdict_of(if withdrawn { DOWN } else { verdict }));
+                if probed(sim).contains(&target) {
+                    sim.give(Input::Probed { target, verdict: verdict_of(verdict) });
+                    sim.settle();
+                }
             }
             Step::Foreign(n) => {
                 if !sim.services.contains_key(&key(&mirror_name(n))) {

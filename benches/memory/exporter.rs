@@ -22,6 +22,7 @@ pub(crate) struct Exporter {
     pub(crate) uid: String,
     number: usize,
     origins: usize,
+    headless: bool,
 }
 
 /// A uid as Kubernetes makes them.
@@ -34,7 +35,12 @@ pub(crate) fn uid(kind: u16, number: usize, index: usize) -> String {
 
 impl Exporter {
     pub(crate) fn new(number: usize, origins: usize) -> Self {
-        Self { name: format!("cluster-{number:03}"), uid: uid(1, number, 0), number, origins }
+        Self { name: format!("cluster-{number:03}"), uid: uid(1, number, 0), number, origins, headless: false }
+    }
+
+    /// One that has the same headless Services as all others.
+    pub(crate) fn alike(number: usize, origins: usize) -> Self {
+        Self { number: 0, headless: true, ..Self::new(number, origins) }
     }
 
     /// A name that no other exporter has: names that are alike would be held once.
@@ -55,7 +61,7 @@ impl Exporter {
     /// A Service as its API server tells it.
     pub(crate) fn service(&self, index: usize) -> Value {
         let key = self.key(index);
-        json!({
+        let mut service = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {
                 "name": key.name, "namespace": key.namespace,
@@ -76,7 +82,12 @@ impl Exporter {
                 ],
             },
             "status": {"loadBalancer": {"ingress": [{"ip": self.address(203, index), "ipMode": "VIP"}]}},
-        })
+        });
+        if self.headless {
+            (service["spec"]["type"], service["spec"]["clusterIP"]) = (json!("ClusterIP"), json!("None"));
+            service["status"] = json!({"loadBalancer": {}});
+        }
+        service
     }
 
     fn address(&self, first: u8, index: usize) -> String {

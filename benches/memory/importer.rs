@@ -184,7 +184,7 @@ impl Importer {
         let ports = body["spec"]["ports"].clone();
         let object = json!({"metadata": {"name": key.name, "namespace": key.namespace, "labels": {"app.kubernetes.io/managed-by": "heliostat"}}, "spec": {"ports": ports}});
         let read = serde_json::from_value::<LocalServiceWire>(object).unwrap().into_model().unwrap().1;
-        service.ours.as_mut().unwrap().ports = read.ours.unwrap().ports;
+        service.ours.as_mut().unwrap().ports = read.ours.unwrap().ports.clone();
         service.resource_version = self.version.to_string().into();
         let result = Ok(Written::Service(service));
         self.give("8 a Service was patched", Input::Written { id, result }, meter);
@@ -196,8 +196,10 @@ impl Importer {
         meta["resourceVersion"] = json!(self.version.to_string());
         meta["creationTimestamp"] = json!("2026-06-01T12:00:00Z");
         let spec = &mut object["spec"];
-        spec["clusterIP"] = json!("10.96.3.9");
-        spec["clusterIPs"] = json!(["10.96.3.9"]);
+        if spec["clusterIP"] != "None" {
+            spec["clusterIP"] = json!("10.96.3.9");
+        }
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
         spec["ipFamilies"] = json!(["IPv4"]);
         spec["sessionAffinity"] = json!("None");
         spec["internalTrafficPolicy"] = json!("Cluster");
@@ -252,6 +254,6 @@ fn policy() -> Value {
     json!({
         "apiVersion": "heliostat.dev/v1alpha1", "kind": "MirrorPolicy",
         "metadata": {"name": "all", "namespace": "heliostat-system", "uid": "0a1b2c3d-0002-4a6b-9c3d-000000000000", "generation": 1, "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z"},
-        "spec": {"links": {"selector": {}}},
+        "spec": {"links": {"selector": {}}, "via": ["Gateway", "Service", "Direct"]},
     })
 }

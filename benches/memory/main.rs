@@ -5,6 +5,7 @@
 //! cargo bench --bench memory                # counts blocks and bytes; slow, as each block is counted
 //! cargo bench --bench memory -- --time      # measures how long it computes, and the resident memory
 //! cargo bench --bench memory -- --restart   # begins with all mirrors in place
+//! cargo bench --bench memory -- --alike     # all exporters have the same headless Services
 //! ```
 //!
 //! It never judges: tests/allocations.rs does.
@@ -39,6 +40,9 @@ struct Args {
     /// All mirrors are there at the start, as after a restart.
     #[arg(long)]
     restart: bool,
+    /// All exporters have the same headless Services, which are mirrored by Direct.
+    #[arg(long)]
+    alike: bool,
     /// Said by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -47,7 +51,8 @@ struct Args {
 fn main() {
     let args = Args::parse();
     let _profiler = (!args.time).then(|| dhat::Profiler::builder().testing().trim_backtraces(Some(0)).build());
-    let exporters: Vec<Exporter> = (0..args.links).map(|link| Exporter::new(link, args.origins)).collect();
+    let new = if args.alike { Exporter::alike } else { Exporter::new };
+    let exporters: Vec<Exporter> = (0..args.links).map(|link| new(link, args.origins)).collect();
     let mut meter = Meter::new(!args.time);
     let mut importer = Importer::new(&exporters);
     let stored = if args.restart { importer::stored(&exporters, &mut meter) } else { importer::Stored::default() };

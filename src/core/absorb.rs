@@ -26,16 +26,22 @@ fn same_wish(a: &kube::api::ObjectMeta, b: &kube::api::ObjectMeta) -> bool {
 }
 
 /// A change as single steps; a complete listing also lets go of what it lacks.
-fn steps<K: Ord + Clone, V, W>(change: Change<K, V>, known: &BTreeMap<K, W>) -> (bool, Vec<(K, Option<V>)>) {
-    match change {
-        Change::Set(key, value) => (false, vec![(key, Some(value))]),
-        Change::Gone(key) => (false, vec![(key, None)]),
+fn steps<K: Ord + Clone, V, W>(
+    change: Change<K, V>,
+    known: &BTreeMap<K, W>,
+) -> (bool, impl Iterator<Item = (K, Option<V>)> + use<K, V, W>) {
+    let (one, gone, all) = match change {
+        Change::Set(key, value) => (Some((key, Some(value))), Vec::new(), None),
+        Change::Gone(key) => (Some((key, None)), Vec::new(), None),
         Change::All(all) => {
             let lacking = known.keys().filter(|key| !all.contains_key(key));
-            let gone: Vec<(K, Option<V>)> = lacking.map(|key| (key.clone(), None)).collect();
-            (true, gone.into_iter().chain(all.into_iter().map(|(key, value)| (key, Some(value)))).collect())
+            (None, lacking.cloned().collect(), Some(all))
         }
-    }
+    };
+    let is_all = all.is_some();
+    let gone = gone.into_iter().map(|key| (key, None));
+    let all = all.into_iter().flatten().map(|(key, value)| (key, Some(value)));
+    (is_all, one.into_iter().chain(gone).chain(all))
 }
 
 /// A complete listing.

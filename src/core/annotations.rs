@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Serialize, Serializer};
 
-use super::model::{Key, Map, Text, Uid};
+use super::model::{Key, Map, One, Text, Uid};
 use crate::api::names::{ORIGIN_ANNOTATION, ORIGIN_UID_ANNOTATION};
 
 /// See the file's description.
@@ -15,23 +15,26 @@ use crate::api::names::{ORIGIN_ANNOTATION, ORIGIN_UID_ANNOTATION};
 pub struct Annotations {
     /// [`ORIGIN_ANNOTATION`], where it is a key; what else somebody made of it is among the others.
     origin: Option<Key>,
-    /// [`ORIGIN_UID_ANNOTATION`].
-    origin_uid: Option<Uid>,
-    others: Map,
+    /// [`ORIGIN_UID_ANNOTATION`]; empty where there is none. One that is empty itself is among the others.
+    origin_uid: Uid,
+    others: One<Map>,
 }
 
 impl Annotations {
     /// Those of a mirror of this origin, and these.
-    pub fn of(origin: &Key, origin_uid: &Uid, others: Map) -> Self {
-        let mut all = Self { origin: None, origin_uid: Some(origin_uid.clone()), others };
-        if origin.is_written_as_key() {
-            all.origin = Some(origin.clone());
-            all.others.remove(ORIGIN_ANNOTATION);
+    pub fn of(origin: &Key, origin_uid: &Uid, mut others: Map) -> Self {
+        let is_key = origin.is_written_as_key();
+        if is_key {
+            others.remove(ORIGIN_ANNOTATION);
         } else {
-            all.others.insert(ORIGIN_ANNOTATION.into(), origin.to_string().into());
+            others.insert(ORIGIN_ANNOTATION.into(), origin.to_string().into());
         }
-        all.others.remove(ORIGIN_UID_ANNOTATION);
-        all
+        if origin_uid.is_empty() {
+            others.insert(ORIGIN_UID_ANNOTATION.into(), Text::default());
+        } else {
+            others.remove(ORIGIN_UID_ANNOTATION);
+        }
+        Self { origin: is_key.then(|| origin.clone()), origin_uid: origin_uid.clone(), others: others.into() }
     }
 
     /// The origin, where the annotation is there and is a key.
@@ -39,9 +42,9 @@ impl Annotations {
         self.origin.as_ref()
     }
 
-    /// The uid of the origin, where the annotation is there.
+    /// The uid of the origin, where the annotation is there and says one.
     pub fn origin_uid(&self) -> Option<&Uid> {
-        self.origin_uid.as_ref()
+        (!self.origin_uid.is_empty()).then_some(&self.origin_uid)
     }
 
     /// All but those that name the origin.
@@ -53,7 +56,7 @@ impl Annotations {
     pub fn get(&self, key: &str) -> Option<Cow<'_, str>> {
         let own = match key {
             ORIGIN_ANNOTATION => self.origin.as_ref().map(|origin| Cow::Owned(origin.to_string())),
-            ORIGIN_UID_ANNOTATION => self.origin_uid.as_ref().map(|uid| Cow::Owned(uid.to_string())),
+            ORIGIN_UID_ANNOTATION => self.origin_uid().map(|uid| Cow::Owned(uid.to_string())),
             _ => None,
         };
         own.or_else(|| self.others.get(key).map(|value| Cow::Borrowed(value.as_str())))
@@ -62,13 +65,13 @@ impl Annotations {
     /// Whether there is a key.
     pub fn contains_key(&self, key: &str) -> bool {
         key == ORIGIN_ANNOTATION && self.origin.is_some()
-            || key == ORIGIN_UID_ANNOTATION && self.origin_uid.is_some()
+            || key == ORIGIN_UID_ANNOTATION && self.origin_uid().is_some()
             || self.others.contains_key(key)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.origin.is_none() && self.origin_uid.is_none() && self.others.is_empty()
+        self.origin.is_none() && self.origin_uid.is_empty() && self.others.is_empty()
     }
 
     /// Sets a key; gives what it was before.
@@ -106,8 +109,11 @@ impl From<Map> for Annotations {
         if origin.is_some() {
             others.remove(ORIGIN_ANNOTATION);
         }
-        let origin_uid = others.remove(ORIGIN_UID_ANNOTATION).map(Uid::from);
-        Self { origin, origin_uid, others }
+        let origin_uid: Uid = others.get(ORIGIN_UID_ANNOTATION).cloned().map(Uid::from).unwrap_or_default();
+        if !origin_uid.is_empty() {
+            others.remove(ORIGIN_UID_ANNOTATION);
+        }
+        Self { origin, origin_uid, others: others.into() }
     }
 }
 
@@ -116,13 +122,6 @@ impl From<&Annotations> for Map {
         let own = [ORIGIN_ANNOTATION, ORIGIN_UID_ANNOTATION].map(|key| all.get(key).map(|value| (key, value)));
         let others = all.others.iter().map(|(key, value)| (key.clone(), value.clone()));
         others.chain(own.into_iter().flatten().map(|(key, value)| (key.into(), (&*value).into()))).collect()
-    }
-}
-
-impl Annotations {
-    /// The same, and what most mirrors have alike held once.
-    pub fn shared(self) -> Self {
-        Self { others: self.others.shared(), ..self }
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Bound,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use super::{
-    model::{Key, Text},
+    groups::Groups,
+    model::{Key, One, Text},
     select::{Refusal, Refused},
+    value::Alike,
     way::Via,
     world,
 };
+use crate::intern::Pool;
 
 /// A policy's wish for an origin; ordered by link, origin, policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +23,7 @@ pub struct ClaimId {
     /// The origin.
     pub origin: Key,
     /// The policy.
-    pub policy: Key,
+    pub policy: One<Key>,
 }
 
 /// What a policy wants of an origin that it matches, and what became of it.
@@ -29,12 +31,12 @@ pub struct ClaimId {
 pub struct Claim {
     /// The mirror, where it has a name.
     pub target: Option<Key>,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// What became of it: of most the same.
+    pub outcome: One<Outcome>,
 }
 
 /// What became of a claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Not decided yet, or its writes are not acknowledged yet; with the last failure of a write.
     Pending(Option<Refusal>),
@@ -56,6 +58,13 @@ pub enum Outcome {
     Awaited,
 }
 
+impl Alike for Outcome {
+    fn pool() -> &'static Pool<Arc<Self>> {
+        static OUTCOMES: LazyLock<Pool<Arc<Outcome>>> = LazyLock::new(Pool::default);
+        &OUTCOMES
+    }
+}
+
 impl Outcome {
     /// What a user should know about it.
     pub fn notes(&self) -> &[Refusal] {
@@ -70,8 +79,9 @@ impl Outcome {
 /// All claims, by origin and by mirror.
 #[derive(Debug, Default)]
 pub struct Claims {
-    all: BTreeMap<Arc<ClaimId>, Claim>,
-    by_target: BTreeSet<(Key, Arc<ClaimId>)>,
+    all: BTreeMap<ClaimId, Claim>,
+    /// Of each namespace the names of mirrors, and who wants them.
+    by_target: Groups<Text, (Text, ClaimId)>,
 }
 
 impl Claims {
@@ -88,12 +98,10 @@ impl Claims {
             Some(Ok(target)) => (Some(target), Outcome::Pending(None)),
             Some(Err(Refused { target, refusal })) => (target, Outcome::Refused(refusal)),
         };
-        let known = self.all.get_key_value(id).map(|(known, _)| Arc::clone(known));
-        let id = &known.unwrap_or_else(|| Arc::new(id.clone()));
         if old != target {
             self.unindex(old.as_ref(), id);
             if let Some(target) = &target {
-                self.by_target.insert((target.clone(), Arc::clone(id)));
+                self.by_target.insert(target.namespace.clone(), (target.name.clone(), id.clone()));
             }
         }
         let concerned = old.into_iter().chain(target.clone()).collect();
@@ -101,7 +109,7 @@ impl Claims {
         match self.all.get_mut(id) {
             Some(claim) if claim.target == target && !refused(&outcome) && !refused(&claim.outcome) => {}
             _ => {
-                self.all.insert(Arc::clone(id), Claim { target, outcome });
+                self.all.insert(id.clone(), Claim { target, outcome: outcome.into() });
             }
         }
         concerned
@@ -109,15 +117,15 @@ impl Claims {
 
     fn unindex(&mut self, target: Option<&Key>, id: &ClaimId) {
         if let Some(target) = target {
-            self.by_target.remove(&(target.clone(), Arc::new(id.clone())));
+            self.by_target.remove(target.namespace.as_str(), &(target.name.clone(), id.clone()));
         }
     }
 
     /// Says what became of a claim; gives whether that is news.
     pub fn settle(&mut self, id: &ClaimId, outcome: Outcome) -> bool {
         match self.all.get_mut(id) {
-            Some(claim) if claim.outcome != outcome => {
-                claim.outcome = outcome;
+            Some(claim) if *claim.outcome != outcome => {
+                claim.outcome = outcome.into();
                 true
             }
             _ => false,
@@ -131,7 +139,7 @@ impl Claims {
 
     /// All claims, by link, origin and policy.
     pub fn iter(&self) -> impl Iterator<Item = (&ClaimId, &Claim)> {
-        self.all.iter().map(|(id, claim)| (id.as_ref(), claim))
+        self.all.iter()
     }
 
     /// Number of claims.
@@ -147,35 +155,29 @@ impl Claims {
     /// Takes the empty room out of the trees.
     pub fn tighten(&mut self) {
         world::tighten(&mut self.all);
-        world::tighten_set(&mut self.by_target);
+        self.by_target.tighten();
     }
 
     /// Claims on a mirror that were not refused.
     pub fn on<'a>(&'a self, target: &Key) -> impl Iterator<Item = &'a ClaimId> + use<'a> {
-        let nobody = Key::default();
-        let first = ClaimId { link: Text::default(), origin: nobody.clone(), policy: nobody };
-        let (from, target) = ((target.clone(), Arc::new(first)), target.clone());
-        let all = self.by_target.range(from..).take_while(move |(of, _)| *of == target).map(|(_, id)| id.as_ref());
+        let first = ClaimId { link: Text::default(), origin: Key::default(), policy: One::default() };
+        let name = target.name.clone();
+        let from = self.by_target.from(target.namespace.as_str(), (name.clone(), first));
+        let all = from.take_while(move |(of, _)| *of == name).map(|(_, id)| id);
         let admitted =
-            |id: &&ClaimId| self.all.get(*id).is_some_and(|claim| !matches!(claim.outcome, Outcome::Refused(_)));
+            |id: &&ClaimId| self.all.get(*id).is_some_and(|claim| !matches!(*claim.outcome, Outcome::Refused(_)));
         all.filter(admitted)
     }
 
     /// Claims on one origin.
     pub fn of_origin<'a>(&'a self, link: &'a str, origin: &'a Key) -> impl Iterator<Item = (&'a ClaimId, &'a Claim)> {
-        let nobody = Key::default();
-        let first = ClaimId { link: link.into(), origin: origin.clone(), policy: nobody };
-        self.all
-            .range::<ClaimId, _>((Bound::Included(first), Bound::Unbounded))
-            .take_while(move |(id, _)| id.link == link && id.origin == *origin)
-            .map(|(id, claim)| (id.as_ref(), claim))
+        let first = ClaimId { link: link.into(), origin: origin.clone(), policy: One::default() };
+        self.all.range(first..).take_while(move |(id, _)| id.link == link && id.origin == *origin)
     }
 
     /// Claims through one link.
     pub fn of_link<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a ClaimId, &'a Claim)> {
-        let nobody = Key::default();
-        let first = ClaimId { link: link.into(), origin: nobody.clone(), policy: nobody };
-        let from = self.all.range::<ClaimId, _>((Bound::Included(first), Bound::Unbounded));
-        from.take_while(move |(id, _)| id.link == link).map(|(id, claim)| (id.as_ref(), claim))
+        let first = ClaimId { link: link.into(), origin: Key::default(), policy: One::default() };
+        self.all.range(first..).take_while(move |(id, _)| id.link == link)
     }
 }

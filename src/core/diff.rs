@@ -92,13 +92,9 @@ pub fn next<'a>(
 
 fn slice_right(there: &LocalSlice, service_uid: &Uid, body: &SliceBody) -> bool {
     // Destructured, so that what is new of a body cannot be forgotten here.
-    let SliceBody { family, ports, endpoints, trigger_time: _, port_lease, linkerd } = body;
-    let same = there.body.family == *family
-        && there.body.ports == *ports
-        && there.body.endpoints == *endpoints
-        && there.body.port_lease == *port_lease
-        && there.body.linkerd == *linkerd;
-    same && there.service_owner.as_ref() == Some(service_uid) && !there.other_owners && !there.alien_fields
+    let SliceBody { endpoints, trigger_time: _, common } = body;
+    let same = there.body.endpoints == *endpoints && there.body.common == *common;
+    same && there.service_owner == *service_uid && !there.other_owners && !there.alien_fields
 }
 
 /// Sets or clears `heliostat.dev/Mirrored`.
@@ -236,7 +232,7 @@ pub fn not_ready<'a>(
 /// The same addresses, none of them ready.
 pub fn with_nothing_ready(body: &SliceBody) -> SliceBody {
     let mut body = body.clone();
-    body.endpoints.iter_mut().for_each(|e| e.readiness = super::model::Readiness::all(false));
+    body.endpoints.edit(|all| all.iter_mut().for_each(|e| e.readiness = super::model::Readiness::all(false)));
     body
 }
 

@@ -37,7 +37,7 @@ use crate::api::{
 const LOOKS: usize = 1000;
 
 /// So few more objects are not worth the work of tightening.
-const TIGHTEN_FROM: usize = 4096;
+const TIGHTEN_FROM: usize = 1024;
 
 /// What the engine is told at start.
 #[derive(Clone, Debug)]
@@ -87,8 +87,8 @@ pub struct Engine {
     losses: BTreeMap<String, Loss>,
     events: Vec<Event>,
     propagation: Propagation,
-    /// With more objects the trees that hold them are made tight again.
-    tight_until: usize,
+    /// How many objects there were when the trees that hold them were made tight.
+    tight_at: usize,
 }
 
 /// A write that has not been answered.
@@ -131,7 +131,7 @@ impl Engine {
             losses: BTreeMap::new(),
             events: Vec::new(),
             propagation: Propagation::default(),
-            tight_until: TIGHTEN_FROM,
+            tight_at: 0,
         }
     }
 
@@ -178,14 +178,16 @@ impl Engine {
         out
     }
 
-    /// Takes the empty room out of what has grown: each time by a quarter, so that it costs a few
-    /// steps for each object that came.
+    /// Takes the empty room out of what has grown by an eighth, so that it costs a few steps for each object
+    /// that came. With nothing else to do it is worth more of them.
     fn tighten(&mut self) {
         let size = self.world.size() + self.claims.len();
-        if size > self.tight_until {
+        let idle = self.queue.waiting() == 0 && self.flights.is_empty();
+        let slack = size / if idle { 64 } else { 8 };
+        if size > self.tight_at + slack.max(TIGHTEN_FROM) {
             self.world.tighten();
             self.claims.tighten();
-            self.tight_until = size + (size / 4).max(TIGHTEN_FROM);
+            self.tight_at = size;
         }
     }
 
@@ -287,7 +289,8 @@ impl Engine {
                     && checked.matches(origin, &found.labels)
                     && self.world.permits(link_name, link, &policy_key.namespace, checked).is_ok()
                 {
-                    let id = ClaimId { link: link_name.into(), origin: origin.clone(), policy: policy_key.clone() };
+                    let id =
+                        ClaimId { link: link_name.into(), origin: origin.clone(), policy: policy_key.clone().into() };
                     wanted.insert(id, select::admit(checked, link_name, origin, found, &self.world));
                 }
             }
@@ -502,7 +505,7 @@ impl Engine {
 
     pub(super) fn settle(&mut self, outcomes: Vec<(ClaimId, Outcome)>) {
         for (id, outcome) in outcomes {
-            if matches!(self.claims.get(&id), Some(claim) if claim.outcome != outcome) {
+            if matches!(self.claims.get(&id), Some(claim) if *claim.outcome != outcome) {
                 outcome.notes().iter().for_each(|note| self.warn_of(&id, Some(note)));
                 self.claims.settle(&id, outcome);
                 self.status.touch_policy(&id.policy);

@@ -13,11 +13,11 @@ use kube::core::Selector;
 
 use super::{
     address,
+    groups::SlicesOf,
     guard::Guard,
     model::{Key, Origin, RemoteNode, RemoteSlice, SliceRole, Text},
     reach::ProbeTerms,
     select::{self, Refusal},
-    world::names_of,
 };
 use crate::api::{
     ClusterLink, Reason,
@@ -123,7 +123,7 @@ pub struct Remote {
     /// EndpointSlices.
     pub slices: BTreeMap<Key, RemoteSlice>,
     /// Names of those slices, by the Service they speak of.
-    pub slices_of: BTreeSet<(Key, Text)>,
+    pub slices_of: SlicesOf,
     /// Nodes, or why they cannot be read; none: not read.
     pub nodes: Option<Result<BTreeMap<String, RemoteNode>, String>>,
     /// The resync request that the listing answers.
@@ -177,7 +177,7 @@ impl Link {
             last_sync: status.and_then(|s| s.last_sync_time.as_ref().map(|t| t.0)),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
-            slices_of: BTreeSet::new(),
+            slices_of: SlicesOf::default(),
             nodes: None,
             handled_reconcile: status.and_then(|s| s.last_handled_reconcile_at.clone()),
             leases_due: BTreeSet::new(),
@@ -313,7 +313,7 @@ impl Link {
 impl Remote {
     /// The slices that speak of an origin.
     pub fn slices_of<'a>(&'a self, origin: &'a Key) -> impl Iterator<Item = (&'a str, &'a RemoteSlice)> {
-        names_of(&self.slices_of, origin).filter_map(|name| {
+        self.slices_of.of(origin).filter_map(|name| {
             let key = Key::new(&origin.namespace, name);
             self.slices.get(&key).map(|slice| (name.as_str(), slice))
         })
@@ -335,11 +335,11 @@ impl Remote {
         let old = match slice {
             Some(slice) => {
                 let origin = slice_origin(key, &slice);
-                self.slices_of.insert((origin.clone(), key.name.clone()));
+                self.slices_of.insert(key.namespace.clone(), (origin.name.clone(), key.name.clone()));
                 let old = self.slices.insert(key.clone(), slice);
                 let mut concerned = BTreeSet::from([origin.clone()]);
                 if let Some(before) = old.map(|s| slice_origin(key, &s)).filter(|before| *before != origin) {
-                    self.slices_of.remove(&(before.clone(), key.name.clone()));
+                    self.slices_of.remove(key.namespace.as_str(), &(before.name.clone(), key.name.clone()));
                     concerned.insert(before);
                 }
                 return concerned;
@@ -350,7 +350,7 @@ impl Remote {
             None => BTreeSet::new(),
             Some(slice) => {
                 let origin = slice_origin(key, &slice);
-                self.slices_of.remove(&(origin.clone(), key.name.clone()));
+                self.slices_of.remove(key.namespace.as_str(), &(origin.name.clone(), key.name.clone()));
                 BTreeSet::from([origin])
             }
         }
@@ -358,7 +358,10 @@ impl Remote {
 
     /// Takes a complete listing over. What is made at once has no empty room in it.
     pub fn set_all(&mut self, services: BTreeMap<Key, Origin>, slices: BTreeMap<Key, RemoteSlice>) {
-        self.slices_of = slices.iter().map(|(key, slice)| (slice_origin(key, slice), key.name.clone())).collect();
+        let names = |(key, slice): (&Key, &RemoteSlice)| {
+            (key.namespace.clone(), (slice_origin(key, slice).name, key.name.clone()))
+        };
+        self.slices_of = slices.iter().map(names).collect();
         self.services = services;
         self.slices = slices;
     }

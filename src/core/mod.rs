@@ -13,6 +13,7 @@ pub mod diff;
 pub mod engine;
 pub mod envoy;
 pub mod export;
+pub mod groups;
 pub mod guard;
 pub mod io;
 pub mod link;

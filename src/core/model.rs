@@ -5,16 +5,17 @@ use std::{
     borrow::Cow,
     fmt,
     net::IpAddr,
+    ops::{Deref, DerefMut},
     str::FromStr,
     sync::{Arc, LazyLock},
 };
 
 use jiff::Timestamp;
 
-use super::value::Pooled;
+use super::value::{Alike, Pooled};
 pub use super::{
     annotations::Annotations,
-    value::{Address, List, Map, Seldom, Text, Uid, Version},
+    value::{Address, List, Map, One, Seldom, Text, Uid, Version},
 };
 use crate::intern::Pool;
 
@@ -122,7 +123,7 @@ impl Family {
 }
 
 /// Type of an origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OriginType {
     /// A Service with a cluster IP.
     ClusterIp,
@@ -154,7 +155,7 @@ pub struct OriginPort {
 }
 
 /// An address that a load balancer reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ingress {
     /// An IP address, not yet checked: it comes from the remote.
     Ip(Address),
@@ -179,6 +180,15 @@ pub struct Origin {
     pub uid: Uid,
     /// Its labels, whole: selectors and allow-lists read them.
     pub labels: Map,
+    /// What its load balancer reports.
+    pub ingress: Box<[Ingress]>,
+    /// What many have alike.
+    pub common: One<OriginCommon>,
+}
+
+/// What many origins have alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OriginCommon {
     /// Its annotations without those that are neither ever copied nor read.
     pub annotations: Map,
     /// Its type.
@@ -187,8 +197,6 @@ pub struct Origin {
     pub ports: List<OriginPort>,
     /// Whether it selects pods; without, somebody else makes its slices.
     pub has_selector: bool,
-    /// What its load balancer reports.
-    pub ingress: Vec<Ingress>,
     /// `externalTrafficPolicy: Local`.
     pub local_traffic: bool,
     /// Why the object cannot be understood (bad port, protocol or type), in words for a user.
@@ -210,7 +218,7 @@ pub struct SlicePort {
 }
 
 /// Conditions of an endpoint. Unset `ready` counts as true, as Kubernetes says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Readiness {
     /// Takes traffic.
     pub ready: bool,
@@ -228,7 +236,7 @@ impl Readiness {
 }
 
 /// An endpoint of a remote slice; addresses are unchecked text from the remote.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RemoteEndpoint {
     /// The first of its addresses: Kubernetes uses no other.
     pub address: Option<Address>,
@@ -241,7 +249,7 @@ pub struct RemoteEndpoint {
 }
 
 /// Address type of a remote slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AddressType {
     /// IPv4 or IPv6 addresses.
     Ip(Family),
@@ -254,14 +262,21 @@ pub enum AddressType {
 pub struct RemoteSlice {
     /// What it says of whom.
     pub role: SliceRole,
+    /// What many have alike.
+    pub common: One<RemoteSliceCommon>,
+    /// Its endpoints.
+    pub endpoints: List<RemoteEndpoint>,
+    /// `endpoints.kubernetes.io/last-change-trigger-time`, passed on by Direct.
+    pub trigger_time: Option<Text>,
+}
+
+/// What many remote slices have alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RemoteSliceCommon {
     /// Type of its addresses.
     pub address_type: AddressType,
     /// Its ports; none means that it cannot be used.
     pub ports: List<SlicePort>,
-    /// Its endpoints.
-    pub endpoints: Vec<RemoteEndpoint>,
-    /// `endpoints.kubernetes.io/last-change-trigger-time`, passed on by Direct.
-    pub trigger_time: Option<Text>,
 }
 
 /// What a remote slice is.
@@ -273,11 +288,11 @@ pub enum SliceRole {
         service: Text,
     },
     /// A published slice: the gateway in front of the Service (design: section 4).
-    Published(Box<Published>),
+    Published(One<Published>),
 }
 
 /// What a published slice says beside addresses and ports. All text as the remote wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Published {
     /// Name of the Service, in the slice's namespace (label `heliostat.dev/service-name`).
     pub service: Text,
@@ -322,10 +337,19 @@ pub struct LocalService {
 /// A Service that carries at least one of our markers, as observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorState {
-    /// All labels.
-    pub labels: Map,
     /// All annotations.
     pub annotations: Annotations,
+    /// What many have alike.
+    pub common: One<MirrorCommon>,
+    /// What most mirrors have nothing of.
+    pub odd: Seldom<Oddities>,
+}
+
+/// What mirrors have alike, by link, policy and ports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MirrorCommon {
+    /// All labels.
+    pub labels: Map,
     /// ownerReferences to a ClusterLink: (name, uid).
     pub link_owners: List<(Text, Text)>,
     /// `type`.
@@ -340,8 +364,6 @@ pub struct MirrorState {
     pub prefers_dual_stack: bool,
     /// Ports, with what somebody may have edited.
     pub ports: List<LocalPort>,
-    /// What most mirrors have nothing of.
-    pub odd: Seldom<Oddities>,
 }
 
 /// What of a mirror is as others have made it, and its condition.
@@ -412,8 +434,8 @@ pub struct LocalSlice {
     pub terminating: bool,
     /// Label `kubernetes.io/service-name`.
     pub service: Option<Text>,
-    /// uid of the Service that owns it; of several the first.
-    pub service_owner: Option<Uid>,
+    /// uid of the Service that owns it; of several the first; empty: there is none.
+    pub service_owner: Uid,
     /// Other ownerReferences exist.
     pub other_owners: bool,
     /// What it says.
@@ -427,14 +449,21 @@ pub struct LocalSlice {
 /// What a mirror's slice says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceBody {
+    /// Endpoints, sorted by address.
+    pub endpoints: List<MirrorEndpoint>,
+    /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
+    pub trigger_time: Option<Text>,
+    /// What many have alike.
+    pub common: One<SliceCommon>,
+}
+
+/// What slices of mirrors have alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SliceCommon {
     /// Address family.
     pub family: Family,
     /// Ports, sorted.
     pub ports: List<SlicePort>,
-    /// Endpoints, sorted by address.
-    pub endpoints: Vec<MirrorEndpoint>,
-    /// Trigger time passed on by Direct; ignored when two bodies are compared for writing.
-    pub trigger_time: Option<Text>,
     /// For how long its ports may be used while the link does not confirm them, in whole seconds
     /// (`3600s`); only by a gateway with routing Port. A controller that starts while the exporter is
     /// away knows it from here.
@@ -445,7 +474,7 @@ pub struct SliceBody {
 
 /// What Linkerd's destination controller reads of a slice beside addresses, readiness and ports: two
 /// annotations. It reads no key of ours from the Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LinkerdKeys {
     /// TLS identity of the gateway.
     pub identity: Option<Text>,
@@ -454,7 +483,7 @@ pub struct LinkerdKeys {
 }
 
 /// An endpoint of a mirror.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MirrorEndpoint {
     /// Its one address.
     pub address: IpAddr,
@@ -482,30 +511,51 @@ pub struct LocalNode {
     pub pod_cidrs: Vec<ipnet::IpNet>,
 }
 
-impl Pooled for OriginPort {
-    fn pool() -> &'static Pool<Arc<[Self]>> {
-        static LISTS: LazyLock<Pool<Arc<[OriginPort]>>> = LazyLock::new(Pool::default);
-        &LISTS
-    }
+/// Lists of these are held once.
+macro_rules! pooled {
+    ($($kind:ident),*) => {$(
+        impl Pooled for $kind {
+            fn pool() -> &'static Pool<Arc<[Self]>> {
+                static LISTS: LazyLock<Pool<Arc<[$kind]>>> = LazyLock::new(Pool::default);
+                &LISTS
+            }
+        }
+    )*};
 }
 
-impl Pooled for SlicePort {
-    fn pool() -> &'static Pool<Arc<[Self]>> {
-        static LISTS: LazyLock<Pool<Arc<[SlicePort]>>> = LazyLock::new(Pool::default);
-        &LISTS
-    }
+pooled!(OriginPort, SlicePort, Family, LocalPort, RemoteEndpoint, MirrorEndpoint);
+
+/// These are held once.
+macro_rules! alike {
+    ($($kind:ident),*) => {$(
+        impl Alike for $kind {
+            fn pool() -> &'static Pool<Arc<Self>> {
+                static ONES: LazyLock<Pool<Arc<$kind>>> = LazyLock::new(Pool::default);
+                &ONES
+            }
+        }
+    )*};
 }
 
-impl Pooled for Family {
-    fn pool() -> &'static Pool<Arc<[Self]>> {
-        static LISTS: LazyLock<Pool<Arc<[Family]>>> = LazyLock::new(Pool::default);
-        &LISTS
-    }
+alike!(Key, OriginCommon, RemoteSliceCommon, Published, MirrorCommon, SliceCommon);
+
+/// What many have alike reads as if it were their own.
+macro_rules! common {
+    ($($kind:ident: $common:ident),*) => {$(
+        impl Deref for $kind {
+            type Target = $common;
+
+            fn deref(&self) -> &$common {
+                &self.common
+            }
+        }
+
+        impl DerefMut for $kind {
+            fn deref_mut(&mut self) -> &mut $common {
+                &mut self.common
+            }
+        }
+    )*};
 }
 
-impl Pooled for LocalPort {
-    fn pool() -> &'static Pool<Arc<[Self]>> {
-        static LISTS: LazyLock<Pool<Arc<[LocalPort]>>> = LazyLock::new(Pool::default);
-        &LISTS
-    }
-}
+common!(Origin: OriginCommon, RemoteSlice: RemoteSliceCommon, MirrorState: MirrorCommon, SliceBody: SliceCommon);

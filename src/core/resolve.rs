@@ -430,7 +430,7 @@ fn incumbent(link: &str, state: &MirrorState) -> Option<ClaimId> {
     let origin = state.annotations.origin()?.clone();
     let policy = Key::new(state.labels.get(POLICY_NAMESPACE_LABEL)?.clone(), state.labels.get(POLICY_LABEL)?.clone());
     debug_assert!(state.annotations.contains_key(LINK_UID_ANNOTATION));
-    Some(ClaimId { link: link.into(), origin, policy })
+    Some(ClaimId { link: link.into(), origin, policy: policy.into() })
 }
 
 fn foreign(key: &Key) -> String {
@@ -443,7 +443,7 @@ fn taken(key: &Key, winner: Option<&ClaimId>) -> String {
     match winner {
         Some(winner) => format!(
             "the name {key} is taken by the mirror of {} of link {} (policy {}); change the policy's spec.mirror.name",
-            winner.origin, winner.link, winner.policy
+            winner.origin, winner.link, *winner.policy
         ),
         None => format!("the name {key} is taken by another mirror; change the policy's spec.mirror.name"),
     }

@@ -19,7 +19,7 @@ use crate::api::{
 };
 
 /// Why not, as it goes into status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// Reason, one word.
     pub reason: Reason,

@@ -1,10 +1,11 @@
-//! What models are made of: texts, lists and maps that are held once for all that are equal, so that a
-//! copy costs nothing. They cannot be changed in place: a changed one is another one.
+//! What models are made of: texts, lists, maps and values that are held once for all that are equal, so that
+//! a copy costs nothing. They cannot be changed for others: a changed one is another one.
 
 mod address;
 mod identity;
 mod list;
 mod map;
+mod one;
 mod seldom;
 mod text;
 
@@ -13,6 +14,7 @@ pub use self::{
     identity::{Uid, Version},
     list::{List, Pooled},
     map::Map,
+    one::{Alike, One},
     seldom::Seldom,
     text::Text,
 };

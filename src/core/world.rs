@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use super::{
     address::AddressPolicy,
+    groups::{Groups, SlicesOf},
     io::Change,
     link::{CheckedLink, Link},
     model::{Key, LocalNamespace, LocalNode, LocalService, LocalSlice, MirrorState, Text},
@@ -52,13 +53,13 @@ pub struct World {
     /// Services.
     pub services: BTreeMap<Key, LocalService>,
     /// Those that name a link, by the uid that they name.
-    mirrors: BTreeSet<(Text, Key)>,
+    mirrors: Groups<Text, Key>,
     /// Names of links by their uids: where to look first.
     link_names: BTreeMap<String, String>,
     /// EndpointSlices with our managed-by label.
     pub slices: BTreeMap<Key, LocalSlice>,
     /// Names of those slices, by the Service they belong to.
-    pub slices_of: BTreeSet<(Key, Text)>,
+    pub slices_of: SlicesOf,
     /// Nodes.
     pub nodes: BTreeMap<String, LocalNode>,
     /// Service ranges.
@@ -169,8 +170,8 @@ impl World {
     pub fn tighten(&mut self) {
         tighten(&mut self.services);
         tighten(&mut self.slices);
-        tighten_set(&mut self.slices_of);
-        tighten_set(&mut self.mirrors);
+        self.slices_of.tighten();
+        self.mirrors.tighten();
     }
 
     /// Whose the Service of that name is (design: section 3, "Ours").
@@ -227,8 +228,8 @@ impl World {
         };
         let before = old.as_ref().and_then(names);
         if before != after {
-            before.map(|uid| self.mirrors.remove(&(uid, key.clone())));
-            after.map(|uid| self.mirrors.insert((uid, key.clone())));
+            before.iter().for_each(|uid| self.mirrors.remove(uid.as_str(), key));
+            after.into_iter().for_each(|uid| self.mirrors.insert(uid, key.clone()));
         }
         old
     }
@@ -238,12 +239,10 @@ impl World {
         let link = self.links.get(name);
         let uid = link.map(Link::uid);
         let adopted = link.and_then(|link| link.object.metadata.annotations.as_ref()?.get(ADOPT_ANNOTATION));
-        let uids: BTreeSet<Text> = uid.into_iter().chain(adopted.map(String::as_str)).map(Text::from).collect();
-        let of = |uid: Text| {
-            let first = (uid.clone(), Key::default());
-            self.mirrors.range(first..).take_while(move |(of, _)| *of == uid).map(|(_, key)| key)
-        };
-        uids.into_iter().flat_map(of).filter(move |key| self.owner(key) == Owner::Ours(name))
+        let uids: BTreeSet<&str> = uid.into_iter().chain(adopted.map(String::as_str)).collect();
+        uids.into_iter()
+            .flat_map(|uid| self.mirrors.from(uid, Key::default()))
+            .filter(move |key| self.owner(key) == Owner::Ours(name))
     }
 
     /// The mirrors of a link that exist and whose marks name an origin.
@@ -258,7 +257,7 @@ impl World {
 
     /// Our slices of a mirror.
     pub fn slices_of<'a>(&'a self, mirror: &'a Key) -> impl Iterator<Item = (Key, &'a LocalSlice)> {
-        names_of(&self.slices_of, mirror).filter_map(|name| {
+        self.slices_of.of(mirror).filter_map(|name| {
             let key = Key::new(&mirror.namespace, name);
             self.slices.get(&key).map(|slice| (key, slice))
         })
@@ -275,10 +274,10 @@ impl World {
         let before = old.as_ref().and_then(service_of);
         if before != after {
             if let Some(before) = &before {
-                self.slices_of.remove(&(before.clone(), key.name.clone()));
+                self.slices_of.remove(key.namespace.as_str(), &(before.name.clone(), key.name.clone()));
             }
             if let Some(after) = &after {
-                self.slices_of.insert((after.clone(), key.name.clone()));
+                self.slices_of.insert(key.namespace.clone(), (after.name.clone(), key.name.clone()));
             }
         }
         before.into_iter().chain(after).collect()
@@ -357,20 +356,17 @@ impl Surroundings for World {
 }
 
 /// Builds a tree anew: one that grew in the order of its keys, as by a listing, is half empty, and one
-/// that is made at once is full.
+/// that is made at once is full. Appending makes it at once, and from leaf to leaf: collecting would
+/// put a copy of everything beside it for a while.
 pub fn tighten<K: Ord, V>(map: &mut BTreeMap<K, V>) {
-    *map = std::mem::take(map).into_iter().collect();
+    let mut last = map.pop_last().into_iter().collect();
+    map.append(&mut last);
 }
 
 /// The same for a set.
 pub fn tighten_set<T: Ord>(set: &mut BTreeSet<T>) {
-    *set = std::mem::take(set).into_iter().collect();
-}
-
-/// The names that an index of slices has of a Service.
-pub fn names_of<'a>(index: &'a BTreeSet<(Key, Text)>, service: &'a Key) -> impl Iterator<Item = &'a Text> {
-    let first = (service.clone(), Text::default());
-    index.range(first..).take_while(move |(of, _)| of == service).map(|(_, name)| name)
+    let mut last = set.pop_last().into_iter().collect();
+    set.append(&mut last);
 }
 
 /// Applies a change to a map; gives the keys whose value is now another.

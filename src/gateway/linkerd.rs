@@ -115,7 +115,7 @@ mod tests {
         let node = |p: OriginPort, node_port| OriginPort { node_port: Some(node_port), ..p };
         let mut service = front(kind, vec![node(port("mc-gateway", 4143), 30143), node(port("mc-probe", 4191), 30191)]);
         service.annotations.insert(LINKERD_GATEWAY_IDENTITY_ANNOTATION.into(), IDENTITY.into());
-        service.ingress = vec![Ingress::Ip("192.0.2.7".into())];
+        service.ingress = vec![Ingress::Ip("192.0.2.7".into())].into();
         scene.services.insert(key(), service);
         scene.ready.insert(key());
         scene

@@ -14,7 +14,7 @@ use crate::{
             object::{Kind, KindNews, Object, ObjectId, Objects},
             provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId, Surroundings},
         },
-        model::{Key, LocalNode, Map as Labels, Origin, OriginPort, OriginType, Protocol, RemoteNode},
+        model::{Key, LocalNode, Map as Labels, Origin, OriginCommon, OriginPort, OriginType, Protocol, RemoteNode},
         select::Refusal,
     },
 };
@@ -246,13 +246,16 @@ pub(super) fn front(kind: OriginType, ports: Vec<OriginPort>) -> Origin {
     Origin {
         uid: "uid-front".into(),
         labels: Labels::new(),
-        annotations: Labels::new(),
-        kind,
-        ports: ports.into(),
-        has_selector: true,
-        ingress: Vec::new(),
-        local_traffic: false,
-        malformed: None,
+        ingress: [].into(),
+        common: OriginCommon {
+            annotations: Labels::new(),
+            kind,
+            ports: ports.into(),
+            has_selector: true,
+            local_traffic: false,
+            malformed: None,
+        }
+        .into(),
     }
 }
 

@@ -133,14 +133,14 @@ fn m08_types_change() {
     sim.set_policy(policy("shop/all", json!({"via": ["Service", "Direct"]})));
     sim.connect("east");
     let headless =
-        |uid: &str| heliostat::core::model::Origin { kind: OriginType::Headless, ingress: vec![], ..origin(uid) };
+        |uid: &str| heliostat::core::model::Origin { ingress: [].into(), ..of_kind(uid, OriginType::Headless) };
     sim.list("east", &[("shop/books", headless("b1"))], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     assert!(sim.mirror("shop/books-east").headless);
     assert_eq!(sim.endpoints("shop/books-east"), ["10.1.0.1:8080 http ready", "10.1.0.1:9090 grpc ready"]);
     sim.origin("shop/books", origin("b1"));
     assert!(!sim.mirror("shop/books-east").headless, "made anew, as clusterIP cannot change");
     assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:80 http ready", "203.0.113.5:9090 grpc ready"]);
-    sim.origin("shop/books", heliostat::core::model::Origin { kind: OriginType::ExternalName, ..origin("b1") });
+    sim.origin("shop/books", of_kind("b1", OriginType::ExternalName));
     assert_eq!(sim.names(), Vec::<String>::new());
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "InvalidServiceType".to_owned())]);
 }
@@ -162,7 +162,7 @@ fn m09_edits_are_repaired_and_additions_stay() {
     sim.delete_service("shop/books-east");
     assert_eq!(sim.names(), ["shop/books-east"]);
     let (name, mut slice) = sim.slices.iter().next().map(|(k, s)| (k.clone(), s.clone())).unwrap();
-    slice.body.endpoints.clear();
+    slice.body.endpoints.edit(Vec::clear);
     slice.resource_version = "900".into();
     sim.slices.insert(name.clone(), slice.clone());
     sim.give(Input::Local(Local::Slice(Change::Set(name.clone(), slice.clone()))));
@@ -187,7 +187,7 @@ fn m20_one_changed_endpoint_of_250_writes_one_slice() {
         let all = addresses(n, from);
         pods("books", &all.iter().map(String::as_str).collect::<Vec<_>>(), true)
     };
-    let origin = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    let origin = of_kind("b1", OriginType::ClusterIp);
     sim.list(
         "east",
         &[("shop/books", origin)],
@@ -196,7 +196,7 @@ fn m20_one_changed_endpoint_of_250_writes_one_slice() {
     assert_eq!(sim.slices.len(), 3);
     sim.writes();
     let mut changed = slice(100, 100);
-    changed.endpoints[7].readiness.ready = false;
+    changed.endpoints.edit(|all| all[7].readiness.ready = false);
     sim.slice("shop/x2", changed);
     assert_eq!(sim.writes().len(), 1);
 }
@@ -207,7 +207,7 @@ fn p04_the_time_of_a_change_alone_writes_nothing() {
     let mut sim = Sim::fixture();
     sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
     sim.connect("east");
-    let books = heliostat::core::model::Origin { kind: OriginType::ClusterIp, ..origin("b1") };
+    let books = of_kind("b1", OriginType::ClusterIp);
     let at = |time: &str, addresses: &[&str]| heliostat::core::model::RemoteSlice {
         trigger_time: Some(time.into()),
         ..pods("books", addresses, true)

@@ -31,7 +31,7 @@ fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ingress = vec![Ingress::Hostname("lb.east.example".into())];
+    books.ingress = vec![Ingress::Hostname("lb.east.example".into())].into();
     let list = |sim: &mut Sim| sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
     list(&mut sim);
     assert_eq!(sim.mirror("shop/books-east").mirrored(), None, "not unwell while the first answer is awaited");
@@ -58,7 +58,7 @@ fn a_restart_leaves_mirrors_by_hostname_and_by_nodes_as_they_are() {
 
     let mut sim = Sim::fixture();
     sim.connect("east");
-    let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
+    let mut books = heliostat::core::model::Origin { ingress: [].into(), ..of_kind("b1", OriginType::NodePort) };
     books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
     let nodes = || RemoteEvent::NodesListed(Ok([("n1".to_owned(), node("172.30.1.1"))].into()));
     sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));
@@ -77,7 +77,7 @@ fn a_restart_while_a_hostname_is_asked_writes_no_status() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ingress = vec![Ingress::Hostname("lb.east.example".into())];
+    books.ingress = vec![Ingress::Hostname("lb.east.example".into())].into();
     let origins = [("shop/books", books), ("shop/pens", origin("p1"))];
     sim.list("east", &origins, &[]);
     let nowhere = |sim: &mut Sim| {

@@ -13,7 +13,7 @@ fn m19_families_that_the_mirror_has() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ingress.push(Ingress::Ip("2001:db8::5".into()));
+    books.ingress = [&*books.ingress, &[Ingress::Ip("2001:db8::5".into())]].concat().into();
     sim.list("east", &[("shop/books", books.clone())], &[]);
     assert_eq!(
         sim.endpoints("shop/books-east"),
@@ -47,10 +47,10 @@ fn m22_headless_by_direct_and_by_another_way() {
     let mut sim = Sim::fixture();
     sim.set_policy(policy("shop/all", json!({"via": ["Direct"]})));
     sim.connect("east");
-    let db = heliostat::core::model::Origin { kind: OriginType::Headless, ingress: vec![], ..origin("d1") };
+    let db = heliostat::core::model::Origin { ingress: [].into(), ..of_kind("d1", OriginType::Headless) };
     let mut slice = pods("db", &["10.1.0.1", "10.1.0.2"], true);
-    slice.endpoints[0].hostname = Some("db-0".into());
-    slice.endpoints[1].hostname = Some("Not_A_Label".into());
+    slice.endpoints.edit(|all| all[0].hostname = Some("db-0".into()));
+    slice.endpoints.edit(|all| all[1].hostname = Some("Not_A_Label".into()));
     sim.list("east", &[("shop/db", db.clone())], &[("shop/db-x", slice)]);
     let hostnames: Vec<Option<heliostat::core::model::Text>> =
         sim.slices.values().flat_map(|s| s.body.endpoints.iter().map(|e| e.hostname.clone())).collect();
@@ -66,7 +66,7 @@ fn g01_load_balancer_hostnames() {
     let mut sim = Sim::fixture();
     sim.connect("east");
     let mut books = origin("b1");
-    books.ingress = vec![Ingress::Hostname("lb.east.example.".into())];
+    books.ingress = vec![Ingress::Hostname("lb.east.example.".into())].into();
     sim.list("east", &[("shop/books", books)], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     assert!(
         sim.others
@@ -94,7 +94,7 @@ fn g01_load_balancer_hostnames() {
 fn g02_node_ports() {
     let mut sim = Sim::fixture();
     sim.connect("east");
-    let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
+    let mut books = heliostat::core::model::Origin { ingress: [].into(), ..of_kind("b1", OriginType::NodePort) };
     books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
     sim.list("east", &[("shop/books", books.clone())], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
     let wants_nodes = sim
@@ -130,7 +130,7 @@ fn g02_node_ports() {
 fn g02_nodes_that_cannot_be_read_any_more_take_no_address_away() {
     let mut sim = Sim::fixture();
     sim.connect("east");
-    let mut books = heliostat::core::model::Origin { kind: OriginType::NodePort, ingress: vec![], ..origin("b1") };
+    let mut books = heliostat::core::model::Origin { ingress: [].into(), ..of_kind("b1", OriginType::NodePort) };
     books.ports.edit(|ports| ports.iter_mut().zip([30080, 30090]).for_each(|(p, n)| p.node_port = Some(n)));
     let ready = ("shop/books-x", pods("books", &["10.1.0.1"], true));
     let list = |sim: &mut Sim| sim.list("east", &[("shop/books", books.clone())], std::slice::from_ref(&ready));

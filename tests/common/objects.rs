@@ -7,8 +7,8 @@ use heliostat::{
     core::{
         io::RemoteEvent,
         model::{
-            AddressType, Family, Map, Origin, OriginPort, OriginType, Protocol, Published, Readiness, RemoteEndpoint,
-            RemoteNode, RemoteSlice, SlicePort, SliceRole,
+            AddressType, Family, Map, Origin, OriginCommon, OriginPort, OriginType, Protocol, Published, Readiness,
+            RemoteEndpoint, RemoteNode, RemoteSlice, RemoteSliceCommon, SlicePort, SliceRole,
         },
     },
 };
@@ -76,14 +76,24 @@ pub fn origin(uid: &str) -> Origin {
     Origin {
         uid: uid.into(),
         labels: map(&[("heliostat.dev/export", "true")]),
-        annotations: Map::new(),
-        kind: OriginType::LoadBalancer,
-        ports: vec![port("http", 80), port("grpc", 9090)].into(),
-        has_selector: true,
-        ingress: vec![heliostat::core::model::Ingress::Ip("203.0.113.5".into())],
-        local_traffic: false,
-        malformed: None,
+        ingress: vec![heliostat::core::model::Ingress::Ip("203.0.113.5".into())].into(),
+        common: OriginCommon {
+            annotations: Map::new(),
+            kind: OriginType::LoadBalancer,
+            ports: vec![port("http", 80), port("grpc", 9090)].into(),
+            has_selector: true,
+            local_traffic: false,
+            malformed: None,
+        }
+        .into(),
     }
+}
+
+/// The same, of another type.
+pub fn of_kind(uid: &str, kind: OriginType) -> Origin {
+    let mut origin = origin(uid);
+    origin.kind = kind;
+    origin
 }
 
 pub fn slice_port(name: &str, number: u16) -> SlicePort {
@@ -100,8 +110,11 @@ pub fn pods(service: &str, addresses: &[&str], ready: bool) -> RemoteSlice {
     };
     RemoteSlice {
         role: SliceRole::Pods { service: service.into() },
-        address_type: AddressType::Ip(Family::V4),
-        ports: vec![slice_port("http", 8080), slice_port("grpc", 9090)].into(),
+        common: RemoteSliceCommon {
+            address_type: AddressType::Ip(Family::V4),
+            ports: vec![slice_port("http", 8080), slice_port("grpc", 9090)].into(),
+        }
+        .into(),
         endpoints: addresses.iter().map(endpoint).collect(),
         trigger_time: None,
     }
@@ -118,9 +131,10 @@ pub fn published(service: &str, binding: &str, addresses: &[&str], ports: &[(&st
         port_lease: Some("24h".into()),
         identity: None,
     };
+    let ports = ports.iter().map(|(name, number)| slice_port(name, *number)).collect();
     RemoteSlice {
-        role: SliceRole::Published(Box::new(what)),
-        ports: ports.iter().map(|(name, number)| slice_port(name, *number)).collect(),
+        role: SliceRole::Published(what.into()),
+        common: RemoteSliceCommon { address_type: AddressType::Ip(Family::V4), ports }.into(),
         ..pods(service, addresses, true)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use heliostat::core::{
     io::{Change, Input, Local, MirrorService, ServicePatch, WriteError, WriteFailure, WriteOp, Written},
     model::{
-        Family, Key, List, LocalPort, LocalService, LocalSlice, Map, MirrorState, MirroredCondition, Seldom, SlicePort,
-        Text, Uid, Version,
+        Family, Key, List, LocalPort, LocalService, LocalSlice, Map, MirrorCommon, MirrorState, MirroredCondition,
+        Seldom, SlicePort, Text, Uid, Version,
     },
 };
 use serde_json::Value;
@@ -65,7 +65,7 @@ impl Sim {
                     let orphans: Vec<Key> = self
                         .slices
                         .iter()
-                        .filter(|(_, s)| s.service_owner.as_ref() == Some(&gone.uid))
+                        .filter(|(_, s)| s.service_owner == gone.uid)
                         .map(|(k, _)| k.clone())
                         .collect();
                     for slice in orphans {
@@ -87,7 +87,7 @@ impl Sim {
                     resource_version: version.into(),
                     terminating: false,
                     service: Some(wanted.service.0.clone()),
-                    service_owner: Some(wanted.service.1.clone()),
+                    service_owner: wanted.service.1.clone(),
                     other_owners: false,
                     body: wanted.body.clone(),
                     alien_type: None,
@@ -158,15 +158,18 @@ fn local_ports(ports: &[SlicePort]) -> List<LocalPort> {
 
 fn created(wanted: &MirrorService, families: &[Family]) -> MirrorState {
     MirrorState {
-        labels: wanted.labels.clone(),
         annotations: wanted.annotations.clone(),
-        link_owners: wanted.owner.iter().cloned().collect(),
-        service_type: "ClusterIP".into(),
-        headless: wanted.headless,
-        has_selector: false,
-        families: families.to_vec().into(),
-        prefers_dual_stack: true,
-        ports: local_ports(&wanted.ports),
+        common: MirrorCommon {
+            labels: wanted.labels.clone(),
+            link_owners: wanted.owner.iter().cloned().collect(),
+            service_type: "ClusterIP".into(),
+            headless: wanted.headless,
+            has_selector: false,
+            families: families.to_vec().into(),
+            prefers_dual_stack: true,
+            ports: local_ports(&wanted.ports),
+        }
+        .into(),
         odd: Seldom::default(),
     }
 }

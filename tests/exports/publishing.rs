@@ -175,7 +175,7 @@ fn g18_what_answers_probes_goes_out_through_every_gateway_behind_which_it_can_be
         assert!(cluster.is_ready("heliostat-probe"), "{routing}");
         // It is this controller that answers, so it is not ready when it starts: no write says so.
         let slice = cluster.slices.get_mut(&Key::new(NAMESPACE, "probe-abc")).unwrap();
-        slice.endpoints[0].readiness = Readiness::all(false);
+        slice.endpoints.edit(|all| all[0].readiness = Readiness::all(false));
         cluster.told();
         cluster.start();
         assert_eq!(cluster.told(), Vec::<String>::new(), "{routing}");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use heliostat::core::{
     io::{Input, RemoteEvent},
-    model::{AddressType, Origin, OriginPort, Protocol, Readiness, RemoteSlice, SliceRole},
+    model::{AddressType, OriginPort, Protocol, Readiness, RemoteSlice, SliceRole},
     reach::{Ask, ProbeTask, ProbeTerms, Verdict},
 };
 use serde_json::json;
@@ -74,7 +74,7 @@ fn addresses_are_probed_by_content_where_the_exporter_answers() {
 
     // While its route is not in place, neither.
     let mut away = probe_slice("public", &[ONE, TWO], 20902);
-    away.endpoints.iter_mut().for_each(|e| e.readiness = Readiness::all(false));
+    away.endpoints.edit(|all| all.iter_mut().for_each(|e| e.readiness = Readiness::all(false)));
     sim.slice("heliostat-system/probe-1", away);
     assert_eq!(sim.probes()[&target("public", TWO)], connection(20001));
 
@@ -104,7 +104,10 @@ fn addresses_are_probed_by_content_where_the_exporter_answers() {
 fn gateways_by_name_are_probed_at_each_of_their_addresses() {
     let mut sim = Sim::fixture();
     sim.connect("east");
-    let by_name = |slice: RemoteSlice| RemoteSlice { address_type: AddressType::Fqdn, ..slice };
+    let by_name = |mut slice: RemoteSlice| {
+        slice.address_type = AddressType::Fqdn;
+        slice
+    };
     let books = by_name(published("books", "public", &["gw.east.example"], &[("http", 20001), ("grpc", 20002)]));
     let probe = by_name(probe_slice("public", &["gw.east.example."], 20900));
     sim.list(
@@ -250,7 +253,9 @@ fn addresses_of_udp_alone_and_denied_ones_are_not_probed() {
     let mut slice = published("dns", "public", &[ONE, "10.96.0.7"], &[]);
     slice.ports =
         vec![heliostat::core::model::SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 20053) }].into();
-    sim.list("east", &[("shop/dns", Origin { ports: vec![dns].into(), ..origin("d1") })], &[("shop/dns-gw", slice)]);
+    let mut service = origin("d1");
+    service.ports = vec![dns].into();
+    sim.list("east", &[("shop/dns", service)], &[("shop/dns-gw", slice)]);
     assert_eq!(sim.endpoints("shop/dns-east"), ["198.51.100.1:20053 dns ready"]);
     assert_eq!(sim.probes(), BTreeMap::new());
     assert_eq!((sim.gateways(), sim.reachable()), (vec!["public 198.51.100.1 ?".to_owned()], None));

@@ -60,13 +60,12 @@ fn silent() -> Verdict {
 
 /// The Service by which an exporter answers probes.
 fn probe_service() -> Origin {
-    Origin {
-        labels: map(&[("heliostat.dev/export", "true"), ("heliostat.dev/probe", "true")]),
-        ports: vec![port("http", 80)].into(),
-        kind: heliostat::core::model::OriginType::ClusterIp,
-        ingress: vec![],
-        ..origin("probe")
-    }
+    let mut probe = origin("probe");
+    probe.labels = map(&[("heliostat.dev/export", "true"), ("heliostat.dev/probe", "true")]);
+    probe.ports = vec![port("http", 80)].into();
+    probe.kind = heliostat::core::model::OriginType::ClusterIp;
+    probe.ingress = [].into();
+    probe
 }
 
 /// Its pods.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heliostat::core::{
     io::{Input, Output},
-    model::{AddressType, RemoteSlice},
+    model::AddressType,
     reach::Verdict,
 };
 use jiff::SignedDuration;
@@ -62,10 +62,8 @@ fn a_restart_with_a_gateway_by_name_holds_still_too() {
     let start = |sim: &mut Sim| {
         sim.connect("east");
         let ports = [("http", 20001), ("grpc", 20002)];
-        let books = RemoteSlice {
-            address_type: AddressType::Fqdn,
-            ..published("books", "public", &["gw.east.example"], &ports)
-        };
+        let mut books = published("books", "public", &["gw.east.example"], &ports);
+        books.address_type = AddressType::Fqdn;
         sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", books)]);
     };
     let resolve = |sim: &mut Sim| {

@@ -2,7 +2,7 @@
 
 use heliostat::core::{
     io::{RemoteEvent, WriteOp},
-    model::{AddressType, Readiness, RemoteSlice},
+    model::{AddressType, Readiness},
     reach::Verdict,
 };
 
@@ -78,10 +78,8 @@ fn the_only_address_of_a_port_or_a_family_stays() {
     let mut sim = Sim::fixture();
     sim.families.push(heliostat::core::model::Family::V6);
     sim.connect("east");
-    let six = RemoteSlice {
-        address_type: AddressType::Ip(heliostat::core::model::Family::V6),
-        ..published("books", "public", &["2001:db8::1"], &[("http", 20001), ("grpc", 20002)])
-    };
+    let mut six = published("books", "public", &["2001:db8::1"], &[("http", 20001), ("grpc", 20002)]);
+    six.address_type = AddressType::Ip(heliostat::core::model::Family::V6);
     let http = published("books", "public", &[ONE], &[("http", 20001)]);
     let both = published("books", "public", &[TWO], &[("http", 20001), ("grpc", 20002)]);
     sim.list(
@@ -107,7 +105,7 @@ fn the_only_address_of_a_port_or_a_family_stays() {
 fn an_address_that_is_up_but_not_ready_is_no_other_one() {
     let mut sim = with_two();
     let mut gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
-    gateway.endpoints[1].readiness = Readiness::all(false);
+    gateway.endpoints.edit(|all| all[1].readiness = Readiness::all(false));
     sim.slice("shop/books-gw", gateway);
     sim.probed("public", ONE, down());
     assert_eq!(sim.endpoints("shop/books-east")[0], "198.51.100.1:20001 http ready");

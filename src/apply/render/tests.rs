@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::core::{
     export::object::{Kind, LEASE, OWN_SERVICE, kind},
-    model::{Family, LinkerdKeys, Protocol, Readiness, SliceBody},
+    model::{Family, LinkerdKeys, List, Protocol, Readiness, SliceBody, SliceCommon},
 };
 
 fn key() -> Key {
@@ -37,15 +37,19 @@ fn mirror_slice() -> MirrorSlice {
     MirrorSlice {
         service: ("books-east".into(), "s1".into()),
         body: SliceBody {
-            family: Family::V6,
-            ports: vec![port("", 30080, None)].into(),
             endpoints: vec![
                 endpoint("2001:db8::2", Readiness::all(true), Some("pod-0")),
                 endpoint("2001:db8::3", Readiness { ready: false, serving: true, terminating: true }, None),
-            ],
+            ]
+            .into(),
             trigger_time: Some("2026-01-02T03:04:05Z".into()),
-            port_lease: None,
-            linkerd: None,
+            common: SliceCommon {
+                family: Family::V6,
+                ports: vec![port("", 30080, None)].into(),
+                port_lease: None,
+                linkerd: None,
+            }
+            .into(),
         },
     }
 }
@@ -244,7 +248,7 @@ fn m01_a_slice_belongs_to_its_mirror() {
 fn a_slice_is_changed_whole_but_for_its_immutable_address_type() {
     let mut mirror = mirror_slice();
     mirror.body.trigger_time = None;
-    mirror.body.endpoints.clear();
+    mirror.body.endpoints = List::default();
     assert_sent(
         &WriteOp::PatchSlice(Key::new("shop", "books-east-1a"), at(), mirror),
         "PATCH",

@@ -248,7 +248,7 @@ impl<'a> Chain<'a> {
         until_refused(&mut checks);
         let mut case = self.case(Some(&id.policy), claim.target.as_ref(), checks);
         if let (Some(target), Some(checked), false) =
-            (&claim.target, policy.accepted(), matches!(claim.outcome, Outcome::Refused(_)))
+            (&claim.target, policy.accepted(), matches!(*claim.outcome, Outcome::Refused(_)))
         {
             self.decided(id, checked, target, &mut case);
         }

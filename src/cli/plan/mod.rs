@@ -261,7 +261,7 @@ fn rows(decisions: &BTreeMap<Key, Decision>, claims: &[(&ClaimId, &Claim)], scop
         rows.extend(lost.filter_map(|(id, outcome)| skip(id, Some(mirror), outcome)));
     }
     let refused = claims.iter().filter(|(id, _)| scope.covers(id));
-    rows.extend(refused.filter_map(|(id, claim)| match &claim.outcome {
+    rows.extend(refused.filter_map(|(id, claim)| match &*claim.outcome {
         outcome @ Outcome::Refused(_) => skip(id, claim.target.as_ref(), outcome),
         _ => None,
     }));

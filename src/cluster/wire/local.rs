@@ -16,7 +16,7 @@ use crate::{
     api::{GROUP, names},
     core::model::{
         Annotations, Family, LinkerdKeys, LocalNamespace, LocalNode, LocalPort, LocalService, LocalSlice, Map,
-        MirrorEndpoint, MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, Text,
+        MirrorCommon, MirrorEndpoint, MirrorState, MirroredCondition, Oddities, Seldom, SliceBody, SliceCommon, Text,
     },
 };
 
@@ -57,10 +57,8 @@ fn mirror(object: &Value) -> MirrorState {
     let (links, others): (Vec<&Value>, Vec<&Value>) = owners.partition(|owner| is_owner(owner, GROUP, "ClusterLink"));
     let conditions = field::list(&object["status"]["conditions"]).iter();
     let (mirrored, rest): (Vec<&Value>, Vec<&Value>) = conditions.partition(|c| c["type"] == names::MIRRORED_CONDITION);
-    MirrorState {
-        // Alike for all mirrors of a link and a policy.
-        labels: texts(&meta["labels"]).shared(),
-        annotations: Annotations::from(texts(&meta["annotations"])).shared(),
+    let common = MirrorCommon {
+        labels: texts(&meta["labels"]),
         link_owners: links.iter().map(|owner| (owned(&owner["name"]), owned(&owner["uid"]))).collect(),
         service_type: field::text(&spec["type"]).unwrap_or("ClusterIP").into(),
         headless: spec["clusterIP"] == "None",
@@ -68,6 +66,10 @@ fn mirror(object: &Value) -> MirrorState {
         families: field::list(&spec["ipFamilies"]).iter().filter_map(|f| Family::parse(f.as_str()?)).collect(),
         prefers_dual_stack: spec["ipFamilyPolicy"] == "PreferDualStack",
         ports: field::list(&spec["ports"]).iter().filter_map(local_port).collect(),
+    };
+    MirrorState {
+        annotations: Annotations::from(texts(&meta["annotations"])),
+        common: common.into(),
         odd: Seldom::new(Oddities {
             other_owners: others.into_iter().cloned().collect(),
             foreign_fields: foreign_fields(spec),
@@ -129,21 +131,24 @@ impl FromWire for LocalSlice {
             field::list(&meta["ownerReferences"]).iter().partition(|owner| is_owner(owner, "", "Service"));
         let (ports, all_ports) = readable(&object["ports"], |port| field::port(port, "ports").ok());
         let (endpoints, all_endpoints) = readable(&object["endpoints"], mirror_endpoint);
+        let common = SliceCommon {
+            family: family.unwrap_or(Family::V4),
+            ports: ports.into(),
+            port_lease: meta["annotations"][names::PORT_LEASE_ANNOTATION].as_str().map(Text::from),
+            linkerd: linkerd_keys(&meta["annotations"]),
+        };
         let steered = STEERING_LABELS.iter().any(|label| meta["labels"][label].is_string());
         Self {
             uid: string(&meta["uid"]).into(),
             resource_version: string(&meta["resourceVersion"]).into(),
             terminating: meta["deletionTimestamp"].is_string(),
             service: field::text(&meta["labels"][names::SERVICE_NAME_LABEL]).map(Text::from),
-            service_owner: service_owners.first().map(|owner| string(&owner["uid"]).into()),
+            service_owner: service_owners.first().map(|owner| string(&owner["uid"]).into()).unwrap_or_default(),
             other_owners: !others.is_empty() || service_owners.len() > 1,
             body: SliceBody {
-                family: family.unwrap_or(Family::V4),
-                ports: ports.into(),
-                endpoints,
+                endpoints: endpoints.into(),
                 trigger_time: field::text(&meta["annotations"][names::TRIGGER_TIME_ANNOTATION]).map(Text::from),
-                port_lease: meta["annotations"][names::PORT_LEASE_ANNOTATION].as_str().map(Text::from),
-                linkerd: linkerd_keys(&meta["annotations"]),
+                common: common.into(),
             },
             alien_type: family.is_none().then(|| kind.into()),
             alien_fields: steered || !all_ports || !all_endpoints,
@@ -166,8 +171,6 @@ fn readable<T: Ord>(value: &Value, read: impl Fn(&Value) -> Option<T>) -> (Vec<T
     let list = field::list(value);
     let mut items: Vec<T> = list.iter().filter_map(read).collect();
     items.sort();
-    // It is held for long, and grew with room for four.
-    items.shrink_to_fit();
     let all = items.len() == list.len();
     (items, all)
 }

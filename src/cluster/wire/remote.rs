@@ -12,8 +12,8 @@ use crate::{
     core::{
         copy::may_be_copied,
         model::{
-            AddressType, Family, Ingress, Origin, OriginPort, OriginType, Published, RemoteEndpoint, RemoteNode,
-            RemoteSlice, SlicePort, SliceRole, Text,
+            AddressType, Family, Ingress, List, Origin, OriginCommon, OriginPort, OriginType, Published,
+            RemoteEndpoint, RemoteNode, RemoteSlice, RemoteSliceCommon, SlicePort, SliceRole, Text,
         },
     },
 };
@@ -60,16 +60,19 @@ impl FromWire for Origin {
             Ok((kind, ports)) => (kind, ports, None),
             Err(why) => (OriginType::ClusterIp, Vec::new(), Some(why.into())),
         };
-        Self {
-            uid: meta["uid"].as_str().filter(|uid| field::is_uid(uid)).unwrap_or_default().into(),
-            labels: field::labels(&meta["labels"]),
+        let common = OriginCommon {
             annotations: field::annotations(&meta["annotations"], is_of_use),
             kind,
             ports: ports.into(),
             has_selector: field::has_entries(&spec["selector"]),
-            ingress: ingress(&object["status"]["loadBalancer"]["ingress"]),
             local_traffic: spec["externalTrafficPolicy"] == "Local",
             malformed,
+        };
+        Self {
+            uid: meta["uid"].as_str().filter(|uid| field::is_uid(uid)).unwrap_or_default().into(),
+            labels: field::labels(&meta["labels"]).shared(),
+            ingress: ingress(&object["status"]["loadBalancer"]["ingress"]),
+            common: common.into(),
         }
     }
 }
@@ -134,13 +137,10 @@ fn origin_port(port: SlicePort, value: &Value) -> Result<OriginPort, String> {
     Ok(OriginPort { name, port, protocol, app_protocol, node_port, pod_port })
 }
 
-fn ingress(list: &Value) -> Vec<Ingress> {
+fn ingress(list: &Value) -> Box<[Ingress]> {
     let ip = |entry: &Value| written(&entry["ip"]).map(|ip| Ingress::Ip(ip.as_str().into()));
     let one = |entry: &Value| ip(entry).or_else(|| host(&entry["hostname"]).map(Ingress::Hostname));
-    let mut all: Vec<Ingress> = field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect();
-    // It is held for long, and grew with room for four.
-    all.shrink_to_fit();
-    all
+    field::list(list).iter().filter_map(one).take(MAX_ADDRESSES).collect()
 }
 
 /// An address or a hostname, not yet checked to be one.
@@ -182,11 +182,11 @@ impl FromWire for Option<RemoteSlice> {
         let endpoints = field::list(&object["endpoints"]);
         let usable = endpoints.len() <= MAX_ENDPOINTS;
         let trigger_time = meta["annotations"][names::TRIGGER_TIME_ANNOTATION].as_str();
+        let ports = field::ports(&object["ports"], "ports").ok().filter(|_| usable).unwrap_or_default().into();
         Some(RemoteSlice {
             role: slice_role(meta)?,
-            address_type,
-            ports: field::ports(&object["ports"], "ports").ok().filter(|_| usable).unwrap_or_default().into(),
-            endpoints: if usable { endpoints.iter().map(endpoint).collect() } else { Vec::new() },
+            common: RemoteSliceCommon { address_type, ports }.into(),
+            endpoints: if usable { endpoints.iter().map(endpoint).collect() } else { List::default() },
             trigger_time: trigger_time
                 .filter(|t| t.len() <= 64 && t.parse::<jiff::Timestamp>().is_ok())
                 .map(Text::from),
@@ -215,7 +215,7 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
     }
     let note = |name: &str| field::text(&meta["annotations"][name]).map(|s| Text::from(field::harmless(s, MAX_HOST)));
     let hostnames = field::text(&meta["annotations"][names::HOSTNAMES_ANNOTATION]).unwrap_or_default();
-    Some(SliceRole::Published(Box::new(Published {
+    let published = Published {
         service: label(names::PUBLISHED_SERVICE_LABEL)?,
         binding: label(names::PUBLISHED_BINDING_LABEL)?,
         contract: note(names::CONTRACT_ANNOTATION).unwrap_or_default(),
@@ -223,7 +223,8 @@ fn slice_role(meta: &Value) -> Option<SliceRole> {
         hostnames: split_hostnames(hostnames),
         port_lease: note(names::PORT_LEASE_ANNOTATION),
         identity: note(names::GATEWAY_IDENTITY_ANNOTATION),
-    })))
+    };
+    Some(SliceRole::Published(published.into()))
 }
 
 fn split_hostnames(list: &str) -> Vec<Text> {

@@ -23,7 +23,7 @@ pub(super) fn number(count: usize) -> u32 {
 impl Engine {
     /// As what a claim counts.
     pub(super) fn counted(&self, id: &ClaimId, claim: &Claim) -> Counted {
-        match &claim.outcome {
+        match &*claim.outcome {
             Outcome::Refused(_) => Counted::Skipped,
             Outcome::Conflicted(_) => Counted::Conflicted,
             Outcome::Mirrored { .. } => Counted::Mirrored,

@@ -174,7 +174,7 @@ impl Engine {
     /// What a policy in preview would change.
     fn preview(&self, key: &Key) -> String {
         let claimed =
-            self.claims.iter().filter(|(id, _)| id.policy == *key).filter_map(|(_, claim)| claim.target.clone());
+            self.claims.iter().filter(|(id, _)| *id.policy == *key).filter_map(|(_, claim)| claim.target.clone());
         let targets: BTreeSet<Key> = claimed.chain(self.mirrors_of(key).map(|(target, _)| target.clone())).collect();
         let (mut create, mut update, mut delete) = (0, 0, 0);
         for target in &targets {
@@ -204,7 +204,7 @@ impl Engine {
     /// Counts a policy's matches. `said` is what its status lists of them.
     fn tally(&self, key: &Key, links: &[(&str, &Link)], said: &[PolicyFailure]) -> Tally {
         let mut tally = Tally::default();
-        for (id, claim) in self.claims.iter().filter(|(id, _)| id.policy == *key) {
+        for (id, claim) in self.claims.iter().filter(|(id, _)| *id.policy == *key) {
             tally.counts.matched += 1;
             match self.counted(id, claim) {
                 Counted::Mirrored => tally.counts.mirrored += 1,
@@ -213,10 +213,10 @@ impl Engine {
                 Counted::Pending => tally.pending += 1,
                 Counted::Neither => {}
             }
-            if let Outcome::Pending(Some(why)) = &claim.outcome {
+            if let Outcome::Pending(Some(why)) = &*claim.outcome {
                 tally.why_pending.get_or_insert_with(|| why.message.clone());
             }
-            let stands = said.iter().filter(|f| claim.outcome == Outcome::Awaited && is_about(f, id)).cloned();
+            let stands = said.iter().filter(|f| *claim.outcome == Outcome::Awaited && is_about(f, id)).cloned();
             let listed = |note: &Refusal| tally.failures.iter().any(|f| f.link == id.link && f.message == note.message);
             let notes: Vec<&Refusal> =
                 claim.outcome.notes().iter().filter(|note| !(note.advice && listed(note))).collect();
@@ -227,7 +227,7 @@ impl Engine {
             tally.counts.matched += 1;
             tally.counts.mirrored += 1;
             if tally.failures.len() < MAX_LISTED {
-                let id = ClaimId { link: link.into(), origin: held.origin.clone(), policy: key.clone() };
+                let id = ClaimId { link: link.into(), origin: held.origin.clone(), policy: key.clone().into() };
                 tally.failures.push(failure(&id, &held::note(link)));
             }
         }

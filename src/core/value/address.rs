@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, net::Ipv4Addr};
 use super::Text;
 
 /// What a remote gives as an address, as it is written there: it is not checked.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An IPv4 address in the one way in which these are written: most are such, and none is like another.
     V4(Ipv4Addr),

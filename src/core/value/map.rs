@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{
     Text,
     list::{List, Pooled},
+    one::Alike,
 };
 use crate::intern::Pool;
 
@@ -24,10 +25,17 @@ impl Pooled for (Text, Text) {
     }
 }
 
+impl Alike for Map {
+    fn pool() -> &'static Pool<Arc<Self>> {
+        static ONES: LazyLock<Pool<Arc<Map>>> = LazyLock::new(Pool::default);
+        &ONES
+    }
+}
+
 /// Labels or annotations: texts by their keys, in the order of the keys. A tree of so few entries would
 /// take a node of half a kilobyte. The texts are held once; a map is only where it is asked for, as most
 /// have a name in them.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Map(List<(Text, Text)>);
 
 impl Map {

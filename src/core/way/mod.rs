@@ -17,8 +17,8 @@ use super::{
     address::AddressPolicy,
     link::Remote,
     model::{
-        Family, Key, LinkerdKeys, List, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody, SlicePort,
-        SliceRole, Text,
+        Family, Key, LinkerdKeys, List, MirrorEndpoint, Origin, OriginPort, Protocol, Readiness, SliceBody,
+        SliceCommon, SlicePort, SliceRole, Text,
     },
     name,
     select::{CheckedPolicy, Refusal},
@@ -30,7 +30,7 @@ use crate::api::{GatewayBinding, Reason, policy::Way};
 const CHUNK: usize = 100;
 
 /// The way that feeds a mirror.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     /// Through a gateway, by this binding.
     Gateway(Text),
@@ -285,14 +285,10 @@ fn bodies(source: Source) -> Vec<(Vec<String>, SliceBody)> {
         for (index, chunk) in of_family.chunks(CHUNK).enumerate() {
             let mut key = name.clone();
             key.extend([family.as_str().to_owned(), index.to_string()]);
-            let body = SliceBody {
-                family,
-                ports: ports.clone(),
-                endpoints: chunk.to_vec(),
-                trigger_time: trigger_time.clone(),
-                port_lease: port_lease.clone(),
-                linkerd: linkerd.clone(),
-            };
+            let common =
+                SliceCommon { family, ports: ports.clone(), port_lease: port_lease.clone(), linkerd: linkerd.clone() };
+            let endpoints = chunk.to_vec().into();
+            let body = SliceBody { endpoints, trigger_time: trigger_time.clone(), common: common.into() };
             out.push((key, body));
         }
     }

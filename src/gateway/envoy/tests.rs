@@ -24,7 +24,7 @@ fn wide(routing: Routing, service_type: &str) -> Scene {
 /// Its Service is there, with a ready pod, and an address.
 fn stand(scene: &mut Scene) {
     let mut service = front(OriginType::LoadBalancer, Vec::new());
-    service.ingress = vec![Ingress::Ip("192.0.2.1".into()), Ingress::Hostname("lb.example".into())];
+    service.ingress = vec![Ingress::Ip("192.0.2.1".into()), Ingress::Hostname("lb.example".into())].into();
     scene.services.insert(own(), service);
     scene.ready.insert(own());
 }

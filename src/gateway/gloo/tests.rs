@@ -20,7 +20,7 @@ fn scene(routing: Routing) -> Scene {
     let ports = [("http", 80, 8080), ("https", 443, 8443), ("t1", 20_001, 6001), ("t2", 20_002, 6002)];
     let ports = ports.map(|(name, number, inside)| leads(port(name, number), inside));
     let mut service = front(OriginType::LoadBalancer, ports.to_vec());
-    service.ingress = vec![Ingress::Ip("192.0.2.7".into())];
+    service.ingress = vec![Ingress::Ip("192.0.2.7".into())].into();
     scene.services.insert(key(), service);
     scene.ready.insert(key());
     scene.put(GATEWAY, gateway("gateway-proxy", json!({"bindPort": 8080, "httpGateway": {}})));

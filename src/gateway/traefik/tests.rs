@@ -42,7 +42,7 @@ fn scene_with(routing: Routing, points: Value, export: Value) -> Scene {
         [80, 443, 20_001, 20_002].map(|number| OriginPort { node_port: Some(number + 10_080), ..port("", number) });
     let dns = OriginPort { protocol: Protocol::Udp, ..ports[2].clone() };
     let mut service = front(OriginType::LoadBalancer, [&ports[..], &[dns]].concat());
-    service.ingress = vec![Ingress::Ip("192.0.2.7".into())];
+    service.ingress = vec![Ingress::Ip("192.0.2.7".into())].into();
     scene.services.insert(key(), service);
     scene.ready.insert(key());
     scene

@@ -122,9 +122,9 @@ impl Cluster {
         cluster.bindings.insert("public".into(), binding("public", spec));
         cluster.export("books", &[("http", 80), ("grpc", 9090)]);
         let ports = [("web", 80), ("a", 20_001), ("b", 20_002), ("c", 20_003)];
-        let ingress = vec![Ingress::Ip("10.9.9.8".into())];
-        let mut front =
-            Origin { labels: map(&[]), kind: OriginType::LoadBalancer, ingress, ..service("front", &ports) };
+        let ingress = vec![Ingress::Ip("10.9.9.8".into())].into();
+        let mut front = Origin { labels: map(&[]), ingress, ..service("front", &ports) };
+        front.kind = OriginType::LoadBalancer;
         front.ports.edit(|ports| ports.iter_mut().for_each(|port| port.pod_port = Some(port.port)));
         cluster.services.insert(key("edge/front"), front);
         cluster.slices.insert(key("edge/front-abc"), pods("front", &["10.244.0.9"]));

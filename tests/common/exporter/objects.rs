@@ -1,8 +1,8 @@
 //! Bindings, Services and slices as in the catalogue's fixture.
 
 use heliostat::core::model::{
-    AddressType, Family, Origin, OriginPort, OriginType, Protocol, Readiness, RemoteEndpoint, RemoteSlice, SlicePort,
-    SliceRole,
+    AddressType, Family, Origin, OriginCommon, OriginPort, OriginType, Protocol, Readiness, RemoteEndpoint,
+    RemoteSlice, RemoteSliceCommon, SlicePort, SliceRole,
 };
 use serde_json::{Value, json};
 
@@ -35,13 +35,16 @@ pub fn service(name: &str, ports: &[(&str, u16)]) -> Origin {
     Origin {
         uid: format!("uid-{name}").into(),
         labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
-        annotations: map(&[]),
-        kind: OriginType::ClusterIp,
-        ports: ports.iter().map(port).collect(),
-        has_selector: true,
-        ingress: vec![],
-        local_traffic: false,
-        malformed: None,
+        ingress: [].into(),
+        common: OriginCommon {
+            annotations: map(&[]),
+            kind: OriginType::ClusterIp,
+            ports: ports.iter().map(port).collect(),
+            has_selector: true,
+            local_traffic: false,
+            malformed: None,
+        }
+        .into(),
     }
 }
 
@@ -55,8 +58,11 @@ pub fn pods(service: &str, addresses: &[&str]) -> RemoteSlice {
     let port = |name: &str, port| SlicePort { name: name.into(), port, protocol: Protocol::Tcp, app_protocol: None };
     RemoteSlice {
         role: SliceRole::Pods { service: service.into() },
-        address_type: AddressType::Ip(Family::V4),
-        ports: vec![port("http", 8080), port("grpc", 9090)].into(),
+        common: RemoteSliceCommon {
+            address_type: AddressType::Ip(Family::V4),
+            ports: vec![port("http", 8080), port("grpc", 9090)].into(),
+        }
+        .into(),
         endpoints: addresses.iter().map(endpoint).collect(),
         trigger_time: None,
     }

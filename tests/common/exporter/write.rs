@@ -20,12 +20,12 @@ impl Cluster {
             self.services.remove(&id.key);
             return vec![Input::Export(ExportNews::Service(Change::Gone(id.key.clone())))];
         }
-        let ours = Origin {
-            kind: OriginType::LoadBalancer,
+        let mut ours = Origin {
             labels: map(&[("app.kubernetes.io/managed-by", "heliostat")]),
-            ingress: vec![Ingress::Ip("10.9.9.20".into())],
+            ingress: vec![Ingress::Ip("10.9.9.20".into())].into(),
             ..service(&id.key.name, &[("tcp", 1)])
         };
+        ours.kind = OriginType::LoadBalancer;
         self.services.insert(id.key.clone(), ours.clone());
         let slice = Key::new(id.key.namespace.clone(), format!("{}-abc", id.key.name));
         self.slices.insert(slice.clone(), pods(&id.key.name, &["10.244.0.99"]));

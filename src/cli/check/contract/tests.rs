@@ -190,11 +190,11 @@ fn readiness_is_the_services() {
     };
     assert_eq!(ready_is(&world, &object), Some(Verdict::Ok));
     let pods = Key::new("shop", "books-pods");
-    world.slices.get_mut(&pods).unwrap().endpoints[0].readiness.ready = false;
+    world.slices.get_mut(&pods).unwrap().endpoints.edit(|all| all[0].readiness.ready = false);
     assert_eq!(ready_is(&world, &object), Some(Verdict::Fail));
     object["endpoints"][0]["conditions"]["ready"] = json!(false);
     assert_eq!(ready_is(&world, &object), Some(Verdict::Ok));
-    world.slices.get_mut(&pods).unwrap().endpoints[0].readiness.ready = true;
+    world.slices.get_mut(&pods).unwrap().endpoints.edit(|all| all[0].readiness.ready = true);
     assert_eq!(ready_is(&world, &object), Some(Verdict::Warn));
     world.slices.remove(&pods);
     assert_eq!(ready_is(&world, &object), None);

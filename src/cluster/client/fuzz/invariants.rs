@@ -7,7 +7,8 @@ use crate::{
         wire::{is_dns_subdomain, is_uid},
     },
     core::model::{
-        Key, Map, Origin, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort, SliceRole, Text,
+        Key, Map, Origin, OriginCommon, OriginPort, Published, RemoteEndpoint, RemoteNode, RemoteSlice, SlicePort,
+        SliceRole, Text,
     },
 };
 
@@ -40,7 +41,8 @@ fn app_protocol(of: &Option<Text>) {
 }
 
 pub(super) fn origin(of: &Origin) {
-    let Origin { uid, labels, annotations, ports, ingress, malformed, .. } = of;
+    let Origin { uid, labels, ingress, common } = of;
+    let OriginCommon { annotations, ports, malformed, .. } = &**common;
     assert!(is_uid(&uid.to_string()) || uid.is_empty() && malformed.is_some());
     map(labels, 63);
     map(annotations, 4096);
@@ -64,7 +66,8 @@ pub(super) fn origin(of: &Origin) {
 }
 
 pub(super) fn slice(of: &RemoteSlice) {
-    let RemoteSlice { role, ports, endpoints, trigger_time, .. } = of;
+    let RemoteSlice { role, common, endpoints, trigger_time } = of;
+    let ports = &common.ports;
     match role {
         SliceRole::Pods { service } => assert!(is_dns_subdomain(service)),
         SliceRole::Published(published) => {

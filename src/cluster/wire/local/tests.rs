@@ -50,15 +50,18 @@ fn a_mirror_is_read_whole() {
     assert_eq!(
         *service.ours.unwrap(),
         MirrorState {
-            labels: map(&[("app.kubernetes.io/managed-by", "heliostat"), ("theirs", "x")]),
             annotations: map(&[("heliostat.dev/link-uid", "l1"), ("heliostat.dev/origin", "shop/books")]).into(),
-            link_owners: vec![("east".into(), "l1".into())].into(),
-            service_type: "ClusterIP".into(),
-            headless: false,
-            has_selector: false,
-            families: vec![Family::V4].into(),
-            prefers_dual_stack: true,
-            ports: vec![port("http", 80, true), port("grpc", 9090, false)].into(),
+            common: MirrorCommon {
+                labels: map(&[("app.kubernetes.io/managed-by", "heliostat"), ("theirs", "x")]),
+                link_owners: vec![("east".into(), "l1".into())].into(),
+                service_type: "ClusterIP".into(),
+                headless: false,
+                has_selector: false,
+                families: vec![Family::V4].into(),
+                prefers_dual_stack: true,
+                ports: vec![port("http", 80, true), port("grpc", 9090, false)].into(),
+            }
+            .into(),
             odd: Seldom::new(Oddities {
                 other_owners: vec![
                     json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "d1", "controller": true})
@@ -173,11 +176,9 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
             resource_version: "7".into(),
             terminating: false,
             service: Some("books-east".into()),
-            service_owner: Some("u1".into()),
+            service_owner: "u1".into(),
             other_owners: false,
             body: SliceBody {
-                family: Family::V4,
-                ports: vec![port("grpc", 30090, Some("grpc")), port("http", 30080, None)].into(),
                 endpoints: vec![
                     MirrorEndpoint {
                         address: "172.30.0.2".parse().unwrap(),
@@ -189,10 +190,16 @@ fn a_slice_of_ours_is_read_whole_and_sorted() {
                         readiness: Readiness::all(false),
                         hostname: None
                     },
-                ],
+                ]
+                .into(),
                 trigger_time: Some("2026-01-02T03:04:05Z".into()),
-                port_lease: None,
-                linkerd: None,
+                common: SliceCommon {
+                    family: Family::V4,
+                    ports: vec![port("grpc", 30090, Some("grpc")), port("http", 30080, None)].into(),
+                    port_lease: None,
+                    linkerd: None,
+                }
+                .into(),
             },
             alien_type: None,
             alien_fields: false,
@@ -219,7 +226,7 @@ fn m09_linkerds_keys_on_a_slice_are_read_as_they_are() {
     ] {
         let mut object = slice_object();
         object["metadata"]["annotations"] = annotations;
-        let keys = slice(&object).body.linkerd.unwrap();
+        let keys = slice(&object).body.linkerd.clone().unwrap();
         assert_eq!((keys.identity.as_deref(), keys.service.as_deref()), wanted);
     }
 }

@@ -22,7 +22,7 @@ fn with_ports(ports: Value) -> Origin {
 fn why(ports: Value) -> String {
     let origin = with_ports(ports);
     assert!(origin.ports.is_empty());
-    origin.malformed.unwrap().into()
+    origin.malformed.clone().unwrap().into()
 }
 
 #[test]
@@ -61,17 +61,20 @@ fn m01_an_ordinary_service_is_read_whole() {
         Origin {
             uid: "u1".into(),
             labels: map(&[("heliostat.dev/export", "true"), ("tier", "front")]),
-            annotations: map(&[("example.com/team", "a"), ("mirror.linkerd.io/gateway-identity", "gw")]),
-            kind: OriginType::LoadBalancer,
-            ports: vec![
-                port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c"), 8080),
-                port("dns", Protocol::Udp, None, None, 80)
-            ]
+            ingress: vec![Ingress::Ip("203.0.113.3".into()), Ingress::Hostname("lb.example".into())].into(),
+            common: OriginCommon {
+                annotations: map(&[("example.com/team", "a"), ("mirror.linkerd.io/gateway-identity", "gw")]),
+                kind: OriginType::LoadBalancer,
+                ports: vec![
+                    port("http", Protocol::Tcp, Some(30080), Some("kubernetes.io/h2c"), 8080),
+                    port("dns", Protocol::Udp, None, None, 80)
+                ]
+                .into(),
+                has_selector: true,
+                local_traffic: true,
+                malformed: None,
+            }
             .into(),
-            has_selector: true,
-            ingress: vec![Ingress::Ip("203.0.113.3".into()), Ingress::Hostname("lb.example".into())],
-            local_traffic: true,
-            malformed: None,
         }
     );
 }
@@ -86,7 +89,7 @@ fn m08_each_type_is_told_apart() {
     assert_eq!(kind(json!({"type": "LoadBalancer"})), OriginType::LoadBalancer);
     assert_eq!(kind(json!({"type": "ExternalName"})), OriginType::ExternalName);
     assert_eq!(
-        service(json!({"type": "Rocket\u{1b}"})).malformed.unwrap(),
+        service(json!({"type": "Rocket\u{1b}"})).malformed.clone().unwrap(),
         "spec.type is \"Rocket\\u001b\", not a type of Service"
     );
 }
@@ -97,7 +100,7 @@ fn a12_bad_ports_make_the_origin_malformed_with_a_reason() {
         assert!(why(json!([{"port": bad}])).starts_with("spec.ports[0].port is "), "{bad}");
     }
     assert_eq!(
-        with_ports(json!([{"port": 1}, {"name": "b", "port": 65535}])).malformed.unwrap(),
+        with_ports(json!([{"port": 1}, {"name": "b", "port": 65535}])).malformed.clone().unwrap(),
         "spec.ports has several entries and one of them has no name"
     );
     for name in ["A", "-a", "a b", "a\n", &"a".repeat(64)] {
@@ -152,7 +155,7 @@ fn a12_objects_without_a_legal_key_are_dropped() {
         assert!(read::<Origin>(&json!({"metadata": {"namespace": namespace, "name": name}})).into_model().is_none());
     }
     let origin = read::<Origin>(&json!({"metadata": {"namespace": "shop", "name": "books"}})).into_model().unwrap().1;
-    assert_eq!(origin.malformed.unwrap(), "metadata.uid is missing");
+    assert_eq!(origin.malformed.clone().unwrap(), "metadata.uid is missing");
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn a12_a_uid_that_is_none_makes_the_origin_malformed_and_deletes_nothing() {
         let version = json!({"metadata": {"namespace": "shop", "name": "books", "resourceVersion": "9".repeat(1000)}});
         assert_eq!(kube::Resource::meta(&read::<Origin>(&version)).resource_version, None);
         let origin = wire.into_model().unwrap().1;
-        let why = origin.malformed.unwrap();
+        let why = origin.malformed.clone().unwrap();
         assert!(origin.uid.is_empty() && why.ends_with(", which is no uid"), "{why}");
         assert!(why.len() < 200 && !why.contains('\u{1b}'), "{why}");
     }
@@ -192,7 +195,7 @@ fn a10_a11_labels_and_annotations_are_legal_bounded_and_never_kubernetes_own() {
         },
     }})).into_model().unwrap().1;
     assert_eq!(origin.labels.keys().collect::<Vec<_>>(), ["ok"]);
-    assert_eq!(origin.annotations.into_iter().collect::<Vec<_>>(), [("ok".into(), "any\ntext".into())]);
+    assert_eq!(origin.annotations.clone().into_iter().collect::<Vec<_>>(), [("ok".into(), "any\ntext".into())]);
 }
 
 fn slice(labels: Value, annotations: Value, rest: Value) -> Option<RemoteSlice> {
@@ -238,14 +241,18 @@ fn a_pod_slice_is_read_whole() {
         read.unwrap(),
         RemoteSlice {
             role: SliceRole::Pods { service: "books".into() },
-            address_type: AddressType::Ip(Family::V6),
-            ports: vec![port("http"), port("metrics")].into(),
+            common: RemoteSliceCommon {
+                address_type: AddressType::Ip(Family::V6),
+                ports: vec![port("http"), port("metrics")].into(),
+            }
+            .into(),
             endpoints: vec![
                 first,
                 endpoint("2001:db8::2", Readiness::all(true)),
                 endpoint("2001:db8::3", Readiness::all(false)),
                 endpoint("2001:db8::4", Readiness::all(true)),
-            ],
+            ]
+            .into(),
             trigger_time: Some("2026-01-02T03:04:05Z".into()),
         }
     );
@@ -265,15 +272,18 @@ fn g03_a_published_slice_is_told_by_its_manager() {
     assert_eq!(read.address_type, AddressType::Fqdn);
     assert_eq!(
         read.role,
-        SliceRole::Published(Box::new(Published {
-            service: "books".into(),
-            binding: "public".into(),
-            contract: "v1".into(),
-            routing: "Port".into(),
-            hostnames: vec!["a.example".into(), "b.example".into()],
-            port_lease: Some("24h".into()),
-            identity: Some("id".into()),
-        }))
+        SliceRole::Published(
+            Published {
+                service: "books".into(),
+                binding: "public".into(),
+                contract: "v1".into(),
+                routing: "Port".into(),
+                hostnames: vec!["a.example".into(), "b.example".into()],
+                port_lease: Some("24h".into()),
+                identity: Some("id".into()),
+            }
+            .into()
+        )
     );
     let unnamed = json!({"endpointslice.kubernetes.io/managed-by": "gateway.heliostat.dev", "kubernetes.io/service-name": "forged"});
     assert_eq!(slice(unnamed, json!({}), json!({"addressType": "IPv4"})), None);
@@ -338,7 +348,7 @@ fn a11_what_gateways_and_load_balancers_say_is_harmless_and_still_no_address() {
     let read =
         slice(labels, annotations, json!({"addressType": "IPv4", "endpoints": [{"addresses": [evil]}]})).unwrap();
     let SliceRole::Published(published) = read.role else { panic!() };
-    let Published { contract, routing, hostnames, port_lease, identity, .. } = *published;
+    let Published { contract, routing, hostnames, port_lease, identity, .. } = (*published).clone();
     assert_ne!(contract, "v1");
     let mut texts = vec![
         contract,
@@ -349,7 +359,7 @@ fn a11_what_gateways_and_load_balancers_say_is_harmless_and_still_no_address() {
     ];
     texts.extend(hostnames);
     let object = json!({"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "status": {"loadBalancer": {"ingress": [{"ip": evil}, {"hostname": evil}]}}});
-    for ingress in self::read::<Origin>(&object).into_model().unwrap().1.ingress {
+    for ingress in &self::read::<Origin>(&object).into_model().unwrap().1.ingress {
         texts.push(ingress.as_text().as_ref().into());
     }
     for text in texts {

@@ -93,7 +93,7 @@ lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@# --all-targets leaves out what Cargo.toml marks with test = false.
-	cargo clippy --locked --test e2e --test mutants -- -D warnings
+	cargo clippy --locked --test e2e --test envoy --test mutants -- -D warnings
 
 .PHONY: shellcheck
 shellcheck: ## The bash scripts; installs shellcheck where it is missing

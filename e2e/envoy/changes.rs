@@ -150,8 +150,8 @@ async fn a_refused_port_is_told_with_envoys_own_words_and_the_others_work() {
     let ports = [free_port(), free_port(), free_port()];
     // The middle one is somebody else's.
     let taken = std::net::TcpListener::bind(("0.0.0.0", ports[1])).unwrap();
-    let mut wanted = EnvoyConfig::default();
-    wanted.ports = ports.map(|port| (EnvoyPort::Tcp(port), all_to("books"))).into();
+    let all = ports.map(|port| (EnvoyPort::Tcp(port), all_to("books"))).into();
+    let mut wanted = EnvoyConfig { ports: all, ..EnvoyConfig::default() };
     wanted.clusters.insert("books".to_owned(), cluster(EnvoyProtocol::Tcp, books.address));
     controller.xds.set("public", Some(wanted.clone()));
     let state = controller.state(|state| !state.refused.is_empty() && state.serving.len() == 2).await;

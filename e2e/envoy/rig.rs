@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::{SocketAddr, TcpListener as Probe},
-    path::PathBuf,
+    path::Path,
     process::Stdio,
     sync::{
         Arc,
@@ -242,7 +242,7 @@ impl Envoy {
 }
 
 /// A Secret's folder: files behind a link that is swapped as a whole.
-fn mount(folder: &PathBuf, identity: &Identity, authority: &str) {
+fn mount(folder: &Path, identity: &Identity, authority: &str) {
     static COUNT: AtomicU16 = AtomicU16::new(0);
     let version = format!("..{}", COUNT.fetch_add(1, Ordering::Relaxed));
     fs::create_dir_all(folder.join(&version)).unwrap();

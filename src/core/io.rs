@@ -476,3 +476,20 @@ pub enum About {
     /// A mirror: (key, uid).
     Service(Key, String),
 }
+
+impl WriteOp {
+    /// The Service or slice that a write is about.
+    pub fn object(&self) -> Option<&Key> {
+        match self {
+            Self::CreateService(key, _)
+            | Self::PatchService(key, ..)
+            | Self::DeleteService(key, _)
+            | Self::PatchServiceConditions(key, ..)
+            | Self::CreateSlice(key, _)
+            | Self::PatchSlice(key, ..)
+            | Self::DeleteSlice(key, _) => Some(key),
+            Self::CreateObject(id, ..) | Self::PatchObject(id, ..) | Self::DeleteObject(id, ..) => Some(&id.key),
+            Self::LinkStatus(..) | Self::PolicyStatus(..) | Self::BindingStatus(..) => None,
+        }
+    }
+}

@@ -93,6 +93,7 @@ impl Engine {
             Local::Node(change) => {
                 self.world.listed.nodes |= matches!(change, Change::All(_));
                 if !world::apply(&mut self.world.nodes, change).is_empty() {
+                    self.world.know_ranges();
                     self.exporter.iter_mut().for_each(Exporter::touch);
                     self.touch_all_links();
                 }
@@ -100,6 +101,7 @@ impl Engine {
             Local::ServiceCidr(change) => {
                 self.world.listed.service_cidrs |= matches!(change, Change::All(_));
                 if !world::apply(&mut self.world.service_cidrs, change).is_empty() {
+                    self.world.know_ranges();
                     self.touch_all_links();
                 }
             }

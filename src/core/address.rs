@@ -1,7 +1,10 @@
 //! Which remote addresses may become endpoints here. Everything a remote says is text until it
 //! has passed through this file (design: section 7).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -18,7 +21,7 @@ const METADATA: &[IpAddr] = &[
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     /// Ranges of this cluster: services, pods, and each node's exact addresses.
-    pub own: Vec<IpNet>,
+    pub own: Arc<[IpNet]>,
     /// Lifts the refusal of `own`, and of nothing else.
     pub allow: Vec<IpNet>,
     /// Always refused.
@@ -131,7 +134,8 @@ mod tests {
                 "10.96.0.0/16".parse().unwrap(),
                 "10.244.0.0/24".parse().unwrap(),
                 "172.30.0.31/32".parse().unwrap(),
-            ],
+            ]
+            .into(),
             allow: vec!["10.244.0.128/25".parse().unwrap(), "127.0.0.0/8".parse().unwrap()],
             deny: vec!["203.0.113.66/32".parse().unwrap(), "10.244.0.200/32".parse().unwrap()],
         }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -64,6 +65,8 @@ pub struct World {
     pub nodes: BTreeMap<String, LocalNode>,
     /// Service ranges.
     pub service_cidrs: BTreeMap<String, Vec<IpNet>>,
+    /// See [`Self::know_ranges`].
+    own_ranges: Arc<[IpNet]>,
     /// Resolved hostnames.
     pub hosts: BTreeMap<String, Host>,
     /// Which kinds have been listed.
@@ -158,7 +161,10 @@ pub struct Mirror<'a> {
 impl World {
     /// One of which nothing is known yet.
     pub fn new(namespace: &str, cluster_cidrs: &[IpNet]) -> Self {
-        Self { namespace: namespace.to_owned(), cluster_cidrs: cluster_cidrs.to_vec(), ..Self::default() }
+        let mut world =
+            Self { namespace: namespace.to_owned(), cluster_cidrs: cluster_cidrs.to_vec(), ..Self::default() };
+        world.know_ranges();
+        world
     }
 
     /// How many objects of this cluster that may be many are known.
@@ -285,16 +291,19 @@ impl World {
 
     /// Which addresses a link may bring.
     pub fn address_policy(&self, link: &CheckedLink) -> AddressPolicy {
+        AddressPolicy { own: Arc::clone(&self.own_ranges), allow: link.allow.clone(), deny: link.deny.clone() }
+    }
+
+    /// Nodes or Service ranges of this cluster have changed: puts together what is its own, in as few ranges as can
+    /// say it. Asked of every address that is decided on.
+    pub fn know_ranges(&mut self) {
         let nodes = self
             .nodes
             .values()
             .flat_map(|n| n.pod_cidrs.iter().copied().chain(n.addresses.iter().map(|a| IpNet::from(*a))));
         let services = self.service_cidrs.values().flatten().copied();
-        AddressPolicy {
-            own: self.cluster_cidrs.iter().copied().chain(services).chain(nodes).collect(),
-            allow: link.allow.clone(),
-            deny: link.deny.clone(),
-        }
+        let all: Vec<IpNet> = self.cluster_cidrs.iter().copied().chain(services).chain(nodes).collect();
+        self.own_ranges = IpNet::aggregate(&all).into();
     }
 
     /// The links that a policy names.

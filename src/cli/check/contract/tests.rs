@@ -32,7 +32,7 @@ impl World {
         Self {
             services: BTreeMap::from([(books.clone(), service)]),
             slices: seen.chain([(Key::new("shop", "books-pods"), pods)]).collect(),
-            addresses: AddressPolicy { own: vec!["10.96.0.0/16".parse().unwrap()], ..AddressPolicy::default() },
+            addresses: AddressPolicy { own: ["10.96.0.0/16".parse().unwrap()].into(), ..AddressPolicy::default() },
             mirrors: BTreeMap::from([(books, BTreeSet::from(["books-east.shop.svc.cluster.local".to_owned()]))]),
         }
     }

@@ -108,8 +108,22 @@ impl Case {
         .await;
     }
 
-    /// Every Service and slice in the case's namespace of the importer.
+    /// Every Service and slice in the case's namespace of the importer, once nothing of them has changed for a
+    /// moment: a mirror is made by several writes. What never stands still is taken as it is.
     pub(crate) async fn landed(&self) -> Snapshot {
+        let mut before = self.standing().await;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let now = self.standing().await;
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+        before
+    }
+
+    async fn standing(&self) -> Snapshot {
         let services = self.mirrors().all().await.into_iter().map(|(name, o)| (format!("Service {name}"), o));
         let slices = self.mirror_slices().all().await.into_iter().map(|(name, o)| (format!("EndpointSlice {name}"), o));
         services.chain(slices).collect()

@@ -164,7 +164,11 @@ impl Engine {
             self.ask_sessions(&mut out);
             self.ask_hosts(&mut out);
             self.ask_probes(&mut out);
-            self.write_status(&mut out);
+            // While mirrors are looked at and nothing is written, as after a restart, what could be told of
+            // them would be half of it, and taken back a moment later.
+            if self.queue.waiting() == 0 || !self.flights.is_empty() {
+                self.write_status(&mut out);
+            }
         }
         out.extend(self.events.drain(..).map(Output::Event));
         out

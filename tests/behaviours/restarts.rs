@@ -1,7 +1,9 @@
 //! A restart with everything in place writes nothing, not even a status.
 
+use std::collections::BTreeMap;
+
 use heliostat::core::{
-    io::{Input, RemoteEvent},
+    io::{Input, Output, RemoteEvent},
     model::{Ingress, OriginType},
 };
 use jiff::SignedDuration;
@@ -138,6 +140,39 @@ fn a_restart_writes_no_status_of_a_binding() {
     sim.settle();
     sim.connect("east");
     list(&mut sim);
+    sim.pass(SignedDuration::from_mins(10));
+    assert_eq!(sim.log, []);
+}
+
+#[test]
+fn p04_a_restart_with_more_mirrors_than_are_looked_at_at_once_writes_no_status() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let names: Vec<String> = (0..2500).map(|n| format!("shop/s{n}")).collect();
+    let services: Vec<_> = names.iter().map(|name| (name.as_str(), origin(&format!("uid-{name}")))).collect();
+    sim.list("east", &services, &[]);
+    sim.settle();
+    let told = sim.policies[&key("shop/all")].status.clone();
+    assert_eq!(told.as_ref().and_then(|status| status.services).map(|counts| counts.mirrored), Some(2500));
+
+    sim.restart();
+    sim.connect("east");
+    sim.log.clear();
+    let event = RemoteEvent::Listed {
+        cluster_uid: "east-uid".into(),
+        versions: BTreeMap::new(),
+        services: services.iter().map(|(name, origin)| (key(name), origin.clone())).collect(),
+        slices: BTreeMap::new(),
+    };
+    let listed = Input::Remote { link: "east".into(), session: sim.session, received: sim.now, event };
+    let mut outputs = sim.engine.handle(listed, sim.now);
+    assert_eq!(sim.engine.backlog(), (1500, 0));
+    // Each look takes its time, longer than a status waits for more news.
+    while sim.engine.backlog().0 > 0 {
+        sim.now += SignedDuration::from_secs(2);
+        outputs.extend(sim.engine.handle(Input::Tick, sim.now));
+    }
+    assert!(outputs.iter().all(|output| !matches!(output, Output::Write(_))), "{outputs:?}");
     sim.pass(SignedDuration::from_mins(10));
     assert_eq!(sim.log, []);
 }

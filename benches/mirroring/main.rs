@@ -134,9 +134,12 @@ async fn measure(
     results.cold_syncs.push(cold_sync::in_turns(importer, program, &apart, all, turns).await?.0);
     let running = program.start().await?;
     running.ready().await?;
-    results.propagation = propagation::measure(importer, exporter, &running, (links, all), plan.rates).await?;
+    for rate in plan.rates {
+        let batches = propagation::measure(importer, exporter, &running, (links, all), *rate).await?;
+        results.propagation.extend(batches);
+        keep_so_far(&mut results)?;
+    }
     running.stop().await?;
-    keep_so_far(&mut results)?;
     results.ways = ways::measure(importer, exporter, program, plan.ways, plan.pod_changes).await?;
     keep_so_far(&mut results)?;
     let (links, each) = plan.links_alike;

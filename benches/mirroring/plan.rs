@@ -51,7 +51,7 @@ impl Plan {
         cold_syncs: &[(1000, 3)],
         links_apart: (10, 100, 1),
         links_alike: (10, 100),
-        rates: &[(10, 50)],
+        rates: &[(1, 20), (10, 100)],
         churn: Duration::from_secs(20),
         ways: &[("Service", 100, 10), ("Gateway", 100, 10), ("Direct", 100, 10)],
         pod_changes: 100,

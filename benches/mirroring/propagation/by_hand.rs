@@ -19,8 +19,12 @@ use crate::{
 /// Writes at a time of what is changed afterwards.
 const AT_A_TIME: usize = 8;
 
-/// Makes so many Services in the exporter, and a Service and a slice for each in the importer.
+/// Makes so many Services in the exporter, and a Service and a slice for each in the importer; anew each time.
 pub(crate) async fn furnish(importer: &Importer, exporter: &Exporter, many: usize) -> anyhow::Result<()> {
+    for client in [&importer.client, &exporter.client] {
+        api::delete_all(client, api::slices(BY_HAND)).await?;
+        api::delete_all(client, api::services(BY_HAND)).await?;
+    }
     let all = stream::iter(0..many).map(|number| furnish_one(importer, exporter, number));
     all.buffer_unordered(AT_A_TIME).try_collect().await
 }

@@ -35,38 +35,42 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The ports that are changed to begin here.
 const FIRST_PORT: u16 = 10_000;
 
-/// Changes origins of each kind at each rate: such as are carried over by hand, and then such as the controller mirrors.
+/// Changes so many origins a second, and so many in all, of each kind: such as are carried over by hand, and then such
+/// as the controller mirrors.
 pub(crate) async fn measure(
     importer: &Importer,
     exporter: &Exporter,
     controller: &Controller,
     (links, mirrors): (usize, usize),
-    rates: &[(u32, usize)],
+    (per_second, many): (u32, usize),
 ) -> anyhow::Result<Vec<Batch>> {
-    by_hand::furnish(importer, exporter, rates.iter().map(|(_, many)| *many).max().unwrap_or_default()).await?;
+    by_hand::furnish(importer, exporter, many).await?;
     let by_hand = Observer::open(importer, exporter.by_hand(), BY_HAND, None).await?;
     let observer = Observer::open(importer, exporter.clone(), NAMESPACE, Some(links)).await?;
     let mut batches = Vec::new();
-    for (per_second, many) in rates {
-        for kind in Kind::ALL {
-            machine::say(&format!("{many} changes of kind {}, {per_second} a second", kind.as_str()));
-            let carrier = by_hand::Carrier::start(importer, exporter, kind).await?;
-            let changes = by_hand.batch(importer, kind, *per_second, *many).await?;
-            drop(carrier);
-            let (per_second, metric_count) = (*per_second, 0);
-            let bare =
-                Batch { links, mirrors, kind, by_hand: true, per_second, changes, metric_ms: None, metric_count };
+    for kind in Kind::ALL {
+        machine::say(&format!("{many} changes of kind {}, {per_second} a second", kind.as_str()));
+        let carrier = by_hand::Carrier::start(importer, exporter, kind).await?;
+        let changes = by_hand.batch(importer, kind, per_second, many).await?;
+        drop(carrier);
+        let batch = |by_hand, changes| Batch {
+            links,
+            mirrors,
+            kind,
+            by_hand,
+            per_second,
+            changes,
+            metric_ms: None,
+            metric_count: 0,
+        };
+        batches.push(batch(true, changes));
 
-            let (sum, count) = controller.propagation().await?;
-            let changes = observer.batch(importer, kind, per_second, *many).await?;
-            let (sum_after, count_after) = controller.propagation().await?;
-            let metric_count = count_after - count;
-            let metric_ms = (metric_count > 0).then(|| (sum_after - sum) * 1e3 / metric_count as f64);
-            batches.extend([
-                bare,
-                Batch { links, mirrors, kind, by_hand: false, per_second, changes, metric_ms, metric_count },
-            ]);
-        }
+        let (sum, count) = controller.propagation().await?;
+        let changes = observer.batch(importer, kind, per_second, many).await?;
+        let (sum_after, count_after) = controller.propagation().await?;
+        let metric_count = count_after - count;
+        let metric_ms = (metric_count > 0).then(|| (sum_after - sum) * 1e3 / metric_count as f64);
+        batches.push(Batch { metric_ms, metric_count, ..batch(false, changes) });
     }
     Ok(batches)
 }
@@ -115,16 +119,24 @@ impl Observer {
             ensure!(start.elapsed() < PATIENCE, "a change of kind {} was not seen in time", kind.as_str());
             sleep(Duration::from_millis(50)).await;
         }
-        // The log's lines come when a request is over.
-        sleep(Duration::from_secs(1)).await;
-        let mut writes = BTreeMap::<String, Vec<Write>>::new();
-        for write in importer.writes_since(&log)?.into_iter().filter(|write| write.is_in(self.namespace)) {
-            writes.entry(write.name.clone()).or_default().push(write);
-        }
+        // The log's lines come when a request is over: a deletion may be shown seconds before it is answered.
+        let delays = loop {
+            sleep(Duration::from_secs(1)).await;
+            let mut writes = BTreeMap::<String, Vec<Write>>::new();
+            for write in importer.writes_since(&log)?.into_iter().filter(|write| write.is_in(self.namespace)) {
+                writes.entry(write.name.clone()).or_default().push(write);
+            }
+            let delays: anyhow::Result<Vec<Delay>> =
+                made.iter().map(|change| self.delay(kind, change, &writes)).collect();
+            match delays {
+                Err(_) if start.elapsed() < PATIENCE => {}
+                delays => break delays?,
+            }
+        };
         if kind == Kind::Unexport {
             importer.collect(self.namespace).await?;
         }
-        made.iter().map(|change| self.delay(kind, change, &writes)).collect()
+        Ok(delays)
     }
 
     /// Each Service is changed once.
@@ -182,9 +194,9 @@ impl Observer {
         let (Some(noticed), Some(shown)) = (noticed, self.shown(kind, change)) else {
             bail!("{mirror} was seen, and its origin was not");
         };
+        ensure!(shown.iter().all(|seen| writes.contains_key(&seen.name)), "nobody has written all of {mirror}");
         let names = shown.iter().map(|seen| &seen.name);
         let writes: Vec<&Write> = names.flat_map(|name| writes.get(name).into_iter().flatten()).collect();
-        ensure!(!writes.is_empty(), "nobody has written {mirror}");
         let ms = |time: Timestamp| time.duration_since(*at).as_secs_f64() * 1e3;
         let first = |times: &mut dyn Iterator<Item = Timestamp>| times.map(ms).fold(f64::INFINITY, f64::min);
         let last = |times: &mut dyn Iterator<Item = Timestamp>| times.map(ms).fold(f64::NEG_INFINITY, f64::max);

@@ -1,8 +1,10 @@
 //! The ways by which a mirror gets its addresses.
 
+use std::collections::BTreeSet;
+
 use heliostat::core::{
-    io::{Input, RemoteEvent, WriteOp},
-    model::{Family, Ingress, OriginType, Protocol, SliceRole},
+    io::{Change, Input, Local, RemoteEvent, WriteOp},
+    model::{Family, Ingress, LocalNode, OriginType, Protocol, SliceRole},
 };
 use serde_json::json;
 
@@ -225,4 +227,32 @@ fn a08_denied_addresses_leave_the_mirror_without_a_route() {
     assert_eq!((sim.endpoints("shop/books-east"), sim.counts("shop/all")), (vec![], (1, 1, 0, 0)));
     assert_eq!(sim.mirror("shop/books-east").mirrored().unwrap().reason, "NoRoute");
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NoRoute".to_owned())]);
+}
+
+/// What is this cluster's own changes with its nodes and Service ranges, and mirrors with it.
+#[test]
+fn a08_ranges_that_become_this_clusters_own_are_refused_from_then_on() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let mut books = origin("b1");
+    books.ingress = ["172.30.9.1", "10.77.0.9", "10.88.0.9"].map(|ip| Ingress::Ip(ip.into())).into();
+    sim.list("east", &[("shop/books", books)], &[]);
+    let addresses = |sim: &Sim| {
+        let all = sim.endpoints("shop/books-east").into_iter();
+        all.map(|e| e.split(':').next().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let known = |all: &[&str]| all.iter().map(|a| (*a).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(addresses(&sim), known(&["172.30.9.1", "10.77.0.9", "10.88.0.9"]));
+    let node =
+        LocalNode { addresses: vec!["172.30.9.1".parse().unwrap()], pod_cidrs: vec!["10.77.0.0/24".parse().unwrap()] };
+    sim.give(Input::Local(Local::Node(Change::Set("n1".to_owned(), node))));
+    sim.settle();
+    assert_eq!(addresses(&sim), known(&["10.88.0.9"]), "a node that joins, and its pods");
+    let range = vec!["10.88.0.0/16".parse().unwrap()];
+    sim.give(Input::Local(Local::ServiceCidr(Change::Set("more".to_owned(), range))));
+    sim.settle();
+    assert_eq!(addresses(&sim), known(&[]), "another Service range");
+    sim.give(Input::Local(Local::Node(Change::Gone("n1".to_owned()))));
+    sim.settle();
+    assert_eq!(addresses(&sim), known(&["172.30.9.1", "10.77.0.9"]), "a node that has left");
 }

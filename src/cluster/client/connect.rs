@@ -22,7 +22,7 @@ use super::{CONNECT_DEADLINE, Refused};
 use crate::cluster::{address, credentials::Credentials, dns::Lookup, own::OwnCluster};
 
 /// A dead peer is noticed by TCP itself after about 25 s: 10 s of silence and three probes.
-pub(super) const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
 
 /// Which addresses may be dialled.
 #[derive(Clone)]
@@ -84,6 +84,18 @@ impl Service<Name> for CheckedLookup {
 
 type Tls = HttpsConnector<HttpConnector<CheckedLookup>>;
 
+/// Connections that send at once and are asked whether they live.
+pub(super) fn tuned<R>(mut tcp: HttpConnector<R>) -> HttpConnector<R> {
+    let (time, interval, retries) = KEEPALIVE;
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+    tcp.set_keepalive(Some(time));
+    tcp.set_keepalive_interval(Some(interval));
+    tcp.set_keepalive_retries(Some(retries));
+    tcp
+}
+
 /// Connects within [`CONNECT_DEADLINE`].
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -93,14 +105,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(credentials: &Credentials, guard: Guard, lookup: Arc<dyn Lookup>) -> Self {
-        let (time, interval, retries) = KEEPALIVE;
-        let mut tcp = HttpConnector::new_with_resolver(CheckedLookup { guard: guard.clone(), lookup });
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
-        tcp.set_keepalive(Some(time));
-        tcp.set_keepalive_interval(Some(interval));
-        tcp.set_keepalive_retries(Some(retries));
+        let tcp = tuned(HttpConnector::new_with_resolver(CheckedLookup { guard: guard.clone(), lookup }));
         let tls = HttpsConnectorBuilder::new().with_tls_config((*credentials.tls).clone()).https_only();
         let tls = match &credentials.server_name {
             Some(name) => tls.with_server_name_resolver(FixedServerNameResolver::new(name.clone())),

@@ -16,7 +16,7 @@ use kube::{
 use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-use super::{CONNECT_DEADLINE, Refused, connect::KEEPALIVE};
+use super::{CONNECT_DEADLINE, Refused, connect::tuned};
 
 /// What the API server's machine has not acknowledged after that long is given up, with its connection.
 /// A leader stops writing that long before another one may begin; `src/run.rs` compares the two.
@@ -51,14 +51,7 @@ pub(super) fn client(config: Config) -> Result<Client, kube::Error> {
 }
 
 fn tcp() -> HttpConnector {
-    let (time, interval, retries) = KEEPALIVE;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
-    tcp.set_keepalive(Some(time));
-    tcp.set_keepalive_interval(Some(interval));
-    tcp.set_keepalive_retries(Some(retries));
+    let mut tcp = tuned(HttpConnector::new());
     // Elsewhere only `heliostat`'s other subcommands run.
     #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(UNDELIVERED));

@@ -112,11 +112,11 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     let exporter = Exporter::new(0, MANY);
 
     let services = page((0..MANY).map(|index| exporter.service(index)));
-    counts.add("to read a Service of a link", read::<OriginWire>(&services), (95.1, 10_121.0));
-    counts.add("to read a Service of this cluster", read::<LocalServiceWire>(&services), (77.1, 7_588.0));
+    counts.add("to read a Service of a link", read::<OriginWire>(&services), (96.1, 9_150.0));
+    counts.add("to read a Service of this cluster", read::<LocalServiceWire>(&services), (78.1, 6_636.0));
     let slices = page((0..MANY).map(|index| exporter.slice(index)));
-    counts.add("to read a slice of a link", read::<RemoteSliceWire>(&slices), (101.8, 10_238.0));
-    counts.add("to read a slice of this cluster", read::<LocalSliceWire>(&slices), (108.0, 11_551.0));
+    counts.add("to read a slice of a link", read::<RemoteSliceWire>(&slices), (102.8, 9_286.0));
+    counts.add("to read a slice of this cluster", read::<LocalSliceWire>(&slices), (109.0, 10_465.0));
     drop((services, slices));
 
     // Everything is mirrored, and held.
@@ -135,7 +135,7 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     let mirrors: Vec<_> = importer.engine.world().services.keys().cloned().collect();
     let decide = || mirrors.iter().map(|mirror| importer.engine.decision(mirror)).collect::<Vec<Decision>>();
     assert!(decide().iter().all(|decision| decision.write.is_none() && decision.outcomes.len() == 1));
-    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (84.0, 6_006.0));
+    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (83.0, 5_934.0));
 
     let mut ticks = Meter::new(false);
     let tick = || (0..MANY).for_each(|_| importer.give("tick", Input::Tick, &mut ticks));

@@ -12,8 +12,11 @@ use futures::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::connect::{HttpConnector, dns::Name},
-    rt::TokioIo,
+    client::legacy::{
+        Builder, Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::net::TcpStream;
 use tower::{BoxError, Service};
@@ -23,6 +26,9 @@ use crate::cluster::{address, credentials::Credentials, dns::Lookup, own::OwnClu
 
 /// A dead peer is noticed by TCP itself after about 25 s: 10 s of silence and three probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+/// Most bytes that a connection reads at once, and longest head of an answer; those of API servers take
+/// less than 2 KiB. Without it each connection that has carried a listing keeps a buffer of up to 400 KiB.
+const MAX_READ: usize = 16 << 10;
 
 /// Which addresses may be dialled.
 #[derive(Clone)]
@@ -94,6 +100,13 @@ pub(super) fn tuned<R>(mut tcp: HttpConnector<R>) -> HttpConnector<R> {
     tcp.set_keepalive_interval(Some(interval));
     tcp.set_keepalive_retries(Some(retries));
     tcp
+}
+
+/// Keeps connections, and closes those that nobody has used for so long.
+pub(super) fn pool(idle: Duration) -> Builder {
+    let mut pool = Client::builder(TokioExecutor::new());
+    pool.pool_timer(TokioTimer::new()).pool_idle_timeout(idle).http1_max_buf_size(MAX_READ);
+    pool
 }
 
 /// Connects within [`CONNECT_DEADLINE`].

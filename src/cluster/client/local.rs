@@ -5,10 +5,7 @@
 
 use std::time::Duration;
 
-use hyper_util::{
-    client::legacy::{Client as Http, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use kube::{
     Client, Config,
     client::{Body, ConfigExt},
@@ -16,7 +13,10 @@ use kube::{
 use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-use super::{CONNECT_DEADLINE, Refused, connect::tuned};
+use super::{
+    CONNECT_DEADLINE, Refused,
+    connect::{pool, tuned},
+};
 
 /// What the API server's machine has not acknowledged after that long is given up, with its connection.
 /// A leader stops writing that long before another one may begin; `src/run.rs` compares the two.
@@ -39,8 +39,7 @@ pub(super) fn client(config: Config) -> Result<Client, kube::Error> {
             }
         })
     });
-    let mut http = Http::builder(TokioExecutor::new());
-    let http = http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build::<_, Body>(connector);
+    let http = pool(IDLE).build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)

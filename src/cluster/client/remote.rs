@@ -14,10 +14,7 @@ use http::{
 };
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::Client as Http,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::Client as Http;
 use kube::{Client, client::Body};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -31,7 +28,7 @@ use tower::{
 
 use super::{
     REQUEST_DEADLINE, USER_AGENT, answer,
-    connect::{Connector, Guard},
+    connect::{Connector, Guard, pool},
     lines::{Lines, Share},
     pages::{Page, Pages},
     secret::Secret,
@@ -107,10 +104,7 @@ fn too_large(error: &BoxError) -> bool {
 
 impl Remote {
     pub(super) fn new(credentials: &Credentials, guard: Guard, lookup: Arc<dyn Lookup>) -> Result<Self, http::Error> {
-        let http = Http::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(Connector::new(credentials, guard, lookup));
+        let http = pool(IDLE).build(Connector::new(credentials, guard, lookup));
         let authorization = credentials.authorization.as_ref().and_then(|value| value.to_str().ok()?.split_once(' '));
         let secret = authorization.map(|(_, token)| Secret::new(token));
         Ok(Self {

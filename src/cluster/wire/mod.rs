@@ -55,8 +55,14 @@ pub trait FromWire: Sized {
 }
 
 /// An object of the wire that has been read as a `T`.
+///
+/// Behind a pointer: a watcher keeps the emptied list of a page until the next page has come, and so
+/// many links may wait for theirs at once.
 #[derive(Clone, Debug)]
-pub struct Wire<T> {
+pub struct Wire<T>(Box<Object<T>>);
+
+#[derive(Clone, Debug)]
+struct Object<T> {
     metadata: ObjectMeta,
     model: T,
 }
@@ -66,8 +72,9 @@ impl<T> Wire<T> {
     /// gives out.
     #[must_use]
     pub fn into_model(self) -> Option<(Key, T)> {
-        match (self.metadata.namespace, self.metadata.name) {
-            (Some(namespace), Some(name)) => Some((Key::new(namespace, name), self.model)),
+        let Object { metadata, model } = *self.0;
+        match (metadata.namespace, metadata.name) {
+            (Some(namespace), Some(name)) => Some((Key::new(namespace, name), model)),
             _ => None,
         }
     }
@@ -75,19 +82,20 @@ impl<T> Wire<T> {
     /// The same for objects of cluster scope: name and value.
     #[must_use]
     pub fn into_named(self) -> Option<(String, T)> {
-        self.metadata.name.map(|name| (name, self.model))
+        let Object { metadata, model } = *self.0;
+        metadata.name.map(|name| (name, model))
     }
 
     /// uid of the object; empty when it has none.
     #[must_use]
     pub fn uid(&self) -> &str {
-        self.metadata.uid.as_deref().unwrap_or_default()
+        self.0.metadata.uid.as_deref().unwrap_or_default()
     }
 
     /// resourceVersion of the object.
     #[must_use]
     pub fn resource_version(&self) -> Option<&str> {
-        self.metadata.resource_version.as_deref()
+        self.0.metadata.resource_version.as_deref()
     }
 }
 
@@ -95,7 +103,7 @@ impl<T: FromWire> Wire<T> {
     /// Reads an object that has been parsed already, pruned or not.
     #[must_use]
     pub fn from_value(object: &Value) -> Self {
-        Self { metadata: metadata(object), model: T::from_wire(object) }
+        Self(Box::new(Object { metadata: metadata(object), model: T::from_wire(object) }))
     }
 }
 
@@ -126,11 +134,11 @@ impl<T: FromWire> kube::Resource for Wire<T> {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.0.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.0.metadata
     }
 }
 

@@ -116,6 +116,19 @@ async fn a04_a_million_headers_are_not_read() {
     assert!(said.load(Ordering::SeqCst) < SOCKETS);
 }
 
+/// What a connection may read into it may keep: 400 KiB, if nobody says less.
+#[tokio::test]
+async fn a04_a_head_is_read_only_as_far_as_api_servers_and_what_is_before_them_need() {
+    let authority = authority();
+    let headers = |many: usize| "X-Header: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(many);
+    for (many, fits) in [(90, true), (400, false)] {
+        let said = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\n{{}}", headers(many));
+        let server = Server::start(&authority, &["127.0.0.1"], said).await;
+        let answered = get(&lenient(&authority, &server), "/version").await;
+        assert_eq!(answered.is_ok(), fits, "a head of {} bytes: {answered:?}", headers(many).len());
+    }
+}
+
 #[tokio::test]
 async fn a04_a_body_of_gigabytes_is_not_read() {
     let authority = authority();

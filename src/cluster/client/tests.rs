@@ -73,7 +73,7 @@ pub(super) fn tls(authority: &Authority, names: &[&str], year: i32) -> rustls::S
 }
 
 impl Server {
-    async fn start(authority: &Authority, names: &[&str], answer: impl Into<String>) -> Self {
+    pub(super) async fn start(authority: &Authority, names: &[&str], answer: impl Into<String>) -> Self {
         let answer = answer.into();
         Self::run(vec![tls(authority, names, 2099)], move |_, mut connection| {
             let answer = answer.clone();

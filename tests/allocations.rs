@@ -121,7 +121,7 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     let mirrors = work::mirrors(&importer);
     let decide = || work::decide(&importer, &mirrors);
     assert!(decide().iter().all(|decision| decision.write.is_none() && decision.outcomes.len() == 1));
-    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (84.0, 6_006.0));
+    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (50.0, 5_590.0));
 
     let idle = asked(MANY, || work::idle(&mut importer));
     counts.add("to find out that nothing happened", idle, (0.1, 10.0));

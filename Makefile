@@ -15,6 +15,10 @@ ENGINE ?= $(firstword $(foreach e,docker podman buildah,$(shell timeout 10 $(e) 
 DENY_VERSION := 0.20.2
 DENY_ROOT := $(CACHE)/cargo-deny-$(DENY_VERSION)
 
+# Must be the library's, so it is told there.
+GUNGRAUN_VERSION := $(shell sed -n 's/^gungraun = "=\(.*\)"$$/\1/p' Cargo.toml)
+GUNGRAUN_ROOT := $(CACHE)/gungraun-runner-$(GUNGRAUN_VERSION)
+
 CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS_ROOT := $(CACHE)/cargo-mutants-$(CARGO_MUTANTS_VERSION)
 SHARD ?= 0/16
@@ -64,10 +68,10 @@ clean-demo: ## Removes the demo's clusters
 
 ##@ Test
 .PHONY: test
-test: lint test-unit deny test-envoy e2e promised ## What a change must pass: lint, test-unit, deny, test-envoy, e2e, promised
+test: lint test-unit instructions deny test-envoy e2e promised ## What a change must pass: lint, test-unit, instructions, deny, test-envoy, e2e, promised
 
 .PHONY: test-all
-test-all: lint test-unit deny test-envoy ## The same with every gateway, which takes longer to build
+test-all: lint test-unit instructions deny test-envoy ## The same with every gateway, which takes longer to build
 	e2e/run --all
 	$(MAKE) promised
 
@@ -84,9 +88,25 @@ SIMULATION := MALLOC_TOP_PAD_=67108864 MALLOC_TRIM_THRESHOLD_=2000000000 cargo t
 test-simulation: ## The controller in simulated bad weather, by thousands of seeds. HELIOSTAT_SEEDS=2000; HELIOSTAT_SEED=17: that one
 	HELIOSTAT_SEEDS=$${HELIOSTAT_SEEDS:-2000} $(SIMULATION)
 
+# With the simulation's profile, whose dependencies are there already.
+.PHONY: instructions
+instructions: $(GUNGRAUN_ROOT)/bin/gungraun-runner ## Instructions for each mirror, by callgrind: a tenth more than it was fails. Installs valgrind where it is missing
+	$(call installed,valgrind)
+	@PATH="$(GUNGRAUN_ROOT)/bin:$$PATH" cargo bench --locked --profile simulation --bench instructions || { \
+	  echo "instructions: what exceeds its limit takes a tenth more than it did. Where it is meant to: write what is printed, by 300, into" >&2; \
+	  echo "  the module counted of benches/instructions/main.rs. What takes them: callgrind_annotate $(TARGET)/gungraun/…/callgrind.*.out" >&2; \
+	  exit 1; }
+
 .PHONY: soak
 soak: soak-fuzz ## Hours of chance: the controller in simulated bad weather, with ever new seeds. MINUTES=480
 	HELIOSTAT_FIRST_SEED=$$(date +%s) HELIOSTAT_SOAK_MINUTES=$(or $(MINUTES),480) $(SIMULATION) storm -- --nocapture
+
+# $(1): a program, and the Debian package that has it.
+define installed
+	@command -v $(1) >/dev/null || if [[ $$EUID -eq 0 ]] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+	  else echo "$(1) is missing: install it with this system's package manager" >&2; exit 1; fi
+endef
 
 .PHONY: lint
 lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
@@ -97,9 +117,7 @@ lint: shellcheck ## Formatting, clippy and shellcheck; warnings are errors
 
 .PHONY: shellcheck
 shellcheck: ## The bash scripts; installs shellcheck where it is missing
-	@command -v shellcheck >/dev/null || if [[ $$EUID -eq 0 ]] && command -v apt-get >/dev/null; \
-	  then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends shellcheck >/dev/null; \
-	  else echo "shellcheck is missing: install it with this system's package manager" >&2; exit 1; fi
+	$(call installed,shellcheck)
 	shellcheck -x -P SCRIPTDIR $(SCRIPTS)
 	shellcheck -x -P SCRIPTDIR --check-sourced --severity=warning --exclude=SC2034 e2e/rig/up
 
@@ -116,6 +134,9 @@ endef
 
 $(DENY_ROOT)/bin/cargo-deny:
 	$(call install,cargo-deny,$(DENY_VERSION),$(DENY_ROOT))
+
+$(GUNGRAUN_ROOT)/bin/gungraun-runner:
+	$(call install,gungraun-runner,$(GUNGRAUN_VERSION),$(GUNGRAUN_ROOT))
 
 $(CARGO_MUTANTS_ROOT)/bin/cargo-mutants:
 	$(call install,cargo-mutants,$(CARGO_MUTANTS_VERSION),$(CARGO_MUTANTS_ROOT))

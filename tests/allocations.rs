@@ -17,25 +17,23 @@ mod importer;
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 #[path = "../benches/memory/meter.rs"]
 mod meter;
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+#[path = "../benches/memory/work.rs"]
+mod work;
 
 use std::{collections::BTreeMap, fmt::Debug};
 
 use exporter::Exporter;
 use heliostat::{
     cluster::wire::{LocalServiceWire, LocalSliceWire, OriginWire, RemoteSliceWire},
-    core::{io::Input, resolve::Decision, world::tighten},
+    core::world::tighten,
 };
-use importer::{Importer, Stored};
-use kube::core::ObjectList;
-use meter::Meter;
+use importer::Importer;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use work::MANY;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
-
-/// Objects of a page, and mirrors.
-const MANY: usize = 300;
 
 /// What is counted for one object.
 struct Count {
@@ -78,29 +76,17 @@ fn asked<T>(objects: usize, work: impl FnOnce() -> T) -> (f64, f64) {
     (each(after.total_blocks - before.total_blocks), each(after.total_bytes - before.total_bytes))
 }
 
-fn page(items: impl Iterator<Item = Value>) -> Vec<u8> {
-    let items: Vec<Value> = items.collect();
-    serde_json::to_vec(&json!({"metadata": {"resourceVersion": "1"}, "items": items})).unwrap()
-}
-
 /// What it takes to read a page that is like one that was read before.
 fn read<W: DeserializeOwned + Clone + Debug>(page: &[u8]) -> (f64, f64) {
-    let read = || serde_json::from_slice::<ObjectList<W>>(page).unwrap();
-    let before = read();
-    assert_eq!(before.items.len(), MANY);
-    asked(MANY, read)
+    let _before = work::read::<W>(page);
+    asked(MANY, || work::read::<W>(page))
 }
 
 /// What holds mirrors of everything that these exporters have, and what each takes.
 fn mirrored(exporters: &[Exporter]) -> (Importer, (f64, f64)) {
-    let mut meter = Meter::new(false);
     let before = dhat::HeapStats::get();
-    let mut importer = Importer::new(exporters);
-    importer.start(Stored::default(), &mut meter);
-    exporters.iter().for_each(|exporter| importer.connect(exporter, &mut meter));
-    importer.settle(&mut meter);
+    let importer = work::mirrored(exporters);
     let after = dhat::HeapStats::get();
-    assert_eq!(importer.created, MANY);
     let each = |now: usize, then: usize| (now - then) as f64 / MANY as f64;
     (importer, (each(after.curr_blocks, before.curr_blocks), each(after.curr_bytes, before.curr_bytes)))
 }
@@ -111,10 +97,10 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     let mut counts = Counts::default();
     let exporter = Exporter::new(0, MANY);
 
-    let services = page((0..MANY).map(|index| exporter.service(index)));
+    let services = work::page(|index| exporter.service(index));
     counts.add("to read a Service of a link", read::<OriginWire>(&services), (96.1, 9_150.0));
     counts.add("to read a Service of this cluster", read::<LocalServiceWire>(&services), (78.1, 6_636.0));
-    let slices = page((0..MANY).map(|index| exporter.slice(index)));
+    let slices = work::page(|index| exporter.slice(index));
     counts.add("to read a slice of a link", read::<RemoteSliceWire>(&slices), (102.8, 9_286.0));
     counts.add("to read a slice of this cluster", read::<LocalSliceWire>(&slices), (109.0, 10_465.0));
     drop((services, slices));
@@ -132,13 +118,12 @@ fn p07_what_is_done_for_each_mirror_takes_no_more_memory_than_it_did() {
     }
     counts.add("to make a tree tight", asked(MANY, || tighten(&mut tree)), (0.1, 126.0));
 
-    let mirrors: Vec<_> = importer.engine.world().services.keys().cloned().collect();
-    let decide = || mirrors.iter().map(|mirror| importer.engine.decision(mirror)).collect::<Vec<Decision>>();
+    let mirrors = work::mirrors(&importer);
+    let decide = || work::decide(&importer, &mirrors);
     assert!(decide().iter().all(|decision| decision.write.is_none() && decision.outcomes.len() == 1));
-    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (83.0, 5_934.0));
+    counts.add("to plan a mirror and to compare it", asked(MANY, decide), (50.0, 5_590.0));
 
-    let mut ticks = Meter::new(false);
-    let tick = || (0..MANY).for_each(|_| importer.give("tick", Input::Tick, &mut ticks));
-    counts.add("to find out that nothing happened", asked(MANY, tick), (0.1, 10.0));
+    let idle = asked(MANY, || work::idle(&mut importer));
+    counts.add("to find out that nothing happened", idle, (0.1, 10.0));
     counts.judge();
 }

@@ -8,7 +8,7 @@ use heliostat::{
     core::{
         engine::{Engine, Settings},
         io::{Change, Input, Local, Output, RemoteEvent, Write, WriteOp, Written},
-        model::{Key, LocalNamespace, LocalService, LocalSlice, Map},
+        model::{Key, LocalNamespace, LocalService, LocalSlice, Map, Origin, RemoteSlice},
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -94,17 +94,28 @@ impl Importer {
         }
     }
 
-    /// A session lists its exporter.
+    /// A session connects to its exporter, and lists it.
     pub(crate) fn connect(&mut self, exporter: &Exporter, meter: &mut Meter) {
+        let services = meter.step("4 remote services, decoded", || exporter.services());
+        let slices = meter.step("5 remote slices, decoded", || exporter.slices());
+        self.list(exporter, services, slices, meter);
+    }
+
+    /// The same with what it has read already.
+    pub(crate) fn list(
+        &mut self,
+        exporter: &Exporter,
+        services: BTreeMap<Key, Origin>,
+        slices: BTreeMap<Key, RemoteSlice>,
+        meter: &mut Meter,
+    ) {
         let connected = RemoteEvent::Connected {
             cluster_uid: exporter.uid.clone(),
             server_version: "v1.36.0".into(),
             credentials_expire_at: None,
             own_server: false,
         };
-        self.give_remote("4 a link answers", exporter, connected, meter);
-        let services = meter.step("5 remote services, decoded", || exporter.services());
-        let slices = meter.step("6 remote slices, decoded", || exporter.slices());
+        self.give_remote("6 a link answers", exporter, connected, meter);
         let listed =
             RemoteEvent::Listed { cluster_uid: exporter.uid.clone(), versions: BTreeMap::new(), services, slices };
         self.give_remote("7 a link listed", exporter, listed, meter);

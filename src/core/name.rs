@@ -13,9 +13,9 @@ const HASH_DIGITS: usize = 8;
 pub fn hash(fields: &[&str], digits: usize) -> String {
     let mut hasher = Sha256::new();
     hasher.update(fields.join("/"));
-    let mut text: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(digits);
-    text
+    // Asked for each slice of each decision: a text of its own for each byte took a fifth of deciding.
+    let halves = hasher.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    halves.take(digits).filter_map(|half| char::from_digit(half.into(), 16)).collect()
 }
 
 /// A template with its variables filled in, such as `{service}`; an unknown one is an error that
@@ -137,6 +137,14 @@ mod tests {
     fn m01_the_default_template_gives_service_and_link() {
         assert_eq!(name("books", "{service}-{link}").unwrap(), "books-east");
         assert_eq!(name("books", "{namespace}-{service}").unwrap(), "shop-books");
+    }
+
+    #[test]
+    fn a_hash_is_the_first_digits_of_sha_256() {
+        let whole = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash(&["abc"], 64), whole);
+        assert_eq!(hash(&["abc"], 7), whole[..7]);
+        assert_ne!(hash(&["a", "bc"], 64), whole);
     }
 
     #[test]

@@ -156,6 +156,15 @@ impl Cluster {
 
     /// A new process: lists everything and goes on until nothing is left to do.
     pub fn start(&mut self) -> &mut Self {
+        self.start_but(None)
+    }
+
+    /// The same, and objects of one kind have not been listed.
+    pub fn start_without(&mut self, kind: Kind) -> &mut Self {
+        self.start_but(Some(kind))
+    }
+
+    fn start_but(&mut self, unread: Option<Kind>) -> &mut Self {
         self.engine = engine();
         self.dead = false;
         let mut inputs = vec![
@@ -169,7 +178,11 @@ impl Cluster {
             Input::Local(Local::Namespace(Change::All(BTreeMap::<String, LocalNamespace>::new()))),
             Input::Export(ExportNews::Node(Change::All(BTreeMap::<String, RemoteNode>::new()))),
         ];
-        inputs.extend(self.listings());
+        let is_read = |input: &Input| match input {
+            Input::Export(ExportNews::Objects(kind, _)) => Some(*kind) != unread,
+            _ => true,
+        };
+        inputs.extend(self.listings().into_iter().filter(is_read));
         self.feed(inputs);
         self
     }

@@ -143,13 +143,8 @@ impl Claims {
     }
 
     /// Number of claims.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
     }
 
     /// Takes the empty room out of the trees.
@@ -211,7 +206,7 @@ mod tests {
         claims.set(&one, Some(Ok(target("b"))));
         assert_eq!(*claims.get(&one).unwrap().outcome, Outcome::Pending(None));
         claims.set(&id("two"), Some(Ok(target("b"))));
-        assert_eq!((claims.len(), claims.on(&target("b")).count(), claims.on(&target("a")).count()), (2, 2, 0));
+        assert_eq!((claims.count(), claims.on(&target("b")).count(), claims.on(&target("a")).count()), (2, 2, 0));
         assert_eq!(claims.set(&one, None), [target("b")].into());
         assert_eq!((claims.get(&one), claims.on(&target("b")).count()), (None, 1));
         assert!(!claims.settle(&one, Outcome::Held), "nobody's");

@@ -217,3 +217,43 @@ fn the_backlog_is_what_waits_and_what_has_not_been_answered() {
     sim.engine.handle(Input::Remote { link: "east".into(), session: 1, received: sim.now, event }, sim.now);
     assert_eq!(sim.engine.backlog(), (12, 8));
 }
+
+/// An answer to a write may come after a watch has said that the object is gone again.
+#[test]
+fn an_answer_that_a_deletion_has_overtaken_brings_no_mirror_back() {
+    for whole_list in [false, true] {
+        let mut sim = Sim::fixture();
+        sim.connect("east");
+        let event = listed("east-uid", &[("shop/books", origin("b1"))], &[]);
+        let input = Input::Remote { link: "east".into(), session: 1, received: sim.now, event };
+        let outputs = sim.engine.handle(input, sim.now);
+        let write = outputs.into_iter().find_map(|o| if let Output::Write(write) = o { Some(write) } else { None });
+        let write = write.unwrap();
+        let (result, _) = sim.execute(&write.op);
+        let mirror = key("shop/books-east");
+        let gone = if whole_list { Change::All([].into()) } else { Change::Gone(mirror.clone()) };
+        sim.engine.handle(Input::Local(Local::Service(gone)), sim.now);
+        sim.engine.handle(Input::Written { id: write.id, result }, sim.now);
+        assert!(!sim.engine.world().services.contains_key(&mirror), "{whole_list}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_told_by_what_it_means() {
+    let refused = |kind: WriteFailure| {
+        let mut sim = Sim::fixture();
+        sim.connect("east");
+        sim.refuse = vec![kind; 99].into();
+        sim.list("east", &[("shop/books", origin("b1"))], &[]);
+        let status = sim.policies[&key("shop/all")].status.clone().unwrap();
+        let programmed = status.conditions.into_iter().find(|c| c.type_ == "Programmed").unwrap();
+        (sim.failures("shop/all"), programmed.message.contains("refused by the test"))
+    };
+    let taken = vec![("shop/books".to_owned(), "NameConflict".to_owned())];
+    assert_eq!(refused(WriteFailure::AlreadyExists), (taken, false), "somebody has the name");
+    for routine in [WriteFailure::Conflict, WriteFailure::NotFound] {
+        assert_eq!(refused(routine), (vec![], false), "that the cluster has moved on is nobody's news");
+    }
+    let (failures, told) = refused(WriteFailure::Forbidden);
+    assert!(failures.len() == 1 && told, "{failures:?}");
+}

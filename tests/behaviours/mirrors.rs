@@ -303,3 +303,43 @@ fn a_mirror_that_somebody_takes_over_keeps_their_mark_and_none_of_ours() {
     assert_eq!(sim.slices.len(), 0);
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NameConflict".to_owned())]);
 }
+
+#[test]
+fn m09_what_others_have_put_on_a_mirror_stays_beside_what_is_ours() {
+    let mut sim = Sim::with_books();
+    let (owner, theirs) = (json!({"kind": "App", "name": "a"}), json!({"type": "Theirs", "status": "True"}));
+    sim.writes();
+    sim.edit_service("shop/books-east", |state| {
+        state.link_owners.edit(Vec::clear);
+        state.odd.edit(|odd| {
+            odd.other_owners.push(owner.clone());
+            odd.other_conditions.push(theirs.clone());
+            odd.foreign_fields.push("externalIPs".into());
+        });
+    });
+    let [WriteOp::PatchService(_, _, patch)] = &sim.writes()[..] else { panic!("one write") };
+    let owners = patch.owners.as_ref().unwrap();
+    assert!(owners.len() == 2 && owners[0] == owner && owners[1]["uid"] == "uid-east", "{owners:?}");
+    assert_eq!(patch.remove_fields, ["externalIPs"]);
+    let (mirror, state) = (key("shop/books-east"), sim.mirror("shop/books-east"));
+    let why = Refusal::new(Reason::Stale, "a");
+    let patch = diff::condition_patch(&mirror, &sim.services[&mirror], state, Some(&why), sim.now);
+    let Some(WriteOp::PatchServiceConditions(_, _, list)) = patch else { panic!("it says so") };
+    assert!(list.len() == 2 && list[0] == theirs && list[1]["reason"] == "Stale", "{list:?}");
+}
+
+#[test]
+fn l03_slices_that_go_or_are_no_addresses_are_not_marked() {
+    let sim = Sim::with_books();
+    let (mirror, state) = (key("shop/books-east"), sim.mirror("shop/books-east"));
+    let (name, right) = sim.slices.first_key_value().unwrap();
+    let marked = |slice: &LocalSlice| {
+        let all = [(name.clone(), slice)].into_iter();
+        let why = Refusal::new(Reason::Stale, "a");
+        let op = diff::not_ready(&mirror, &sim.services[&mirror], state, all, &why, sim.now);
+        matches!(op, Some(WriteOp::PatchSlice(..)))
+    };
+    assert!(marked(right));
+    assert!(!marked(&LocalSlice { terminating: true, ..right.clone() }));
+    assert!(!marked(&LocalSlice { alien_type: Some("FQDN".into()), ..right.clone() }));
+}

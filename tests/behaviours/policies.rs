@@ -165,3 +165,25 @@ fn m24_of_what_is_suspended_those_mirrors_count_that_are_there() {
     sim.origin("shop/pens", origin("p1"));
     assert_eq!(sim.counts("shop/all"), (2, 1, 0, 0));
 }
+
+#[test]
+fn origins_that_cannot_be_mirrored_say_why() {
+    let refused = |name: &str, change: fn(&mut heliostat::core::model::Origin)| {
+        let mut sim = Sim::fixture();
+        ["default", "shop"].iter().for_each(|ns| sim.namespace(ns));
+        let services = json!({"namespaces": ["default", "shop"], "ports": ["http"]});
+        sim.set_policy(policy("heliostat-system/all", json!({"services": services})));
+        sim.delete_policy("shop/all");
+        sim.connect("east");
+        let mut found = origin("o");
+        change(&mut found);
+        sim.list("east", &[(name, found)], &[]);
+        sim.failures("heliostat-system/all").into_iter().map(|(_, reason)| reason).next()
+    };
+    assert_eq!(refused("default/books", |_| ()), None, "only default/kubernetes is the API");
+    assert_eq!(refused("shop/kubernetes", |_| ()), None);
+    assert_eq!(refused("default/kubernetes", |_| ()).as_deref(), Some("NamespaceNotAllowed"));
+    assert_eq!(refused("shop/books", |o| o.malformed = Some("a port".into())).as_deref(), Some("UnsupportedValue"));
+    assert_eq!(refused("shop/books", |o| o.ports = vec![].into()).as_deref(), Some("PortUnsupported"));
+    assert_eq!(refused("shop/books", |o| o.ports = vec![port("db", 5)].into()).as_deref(), Some("PortUnsupported"));
+}

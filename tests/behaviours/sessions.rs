@@ -56,6 +56,19 @@ fn p05_only_the_session_that_was_listed_last_is_followed() {
 }
 
 #[test]
+fn p05_slices_that_are_listed_anew_are_taken_over() {
+    let mut sim = Sim::with_books();
+    let list = |sim: &mut Sim, ready: bool| {
+        let slices = [(key("shop/books-x"), pods("books", &["10.1.0.1"], ready))].into();
+        sim.remote("east", RemoteEvent::SlicesListed { cluster_uid: "east-uid".into(), scope: None, slices });
+    };
+    list(&mut sim, false);
+    assert_ne!(sim.endpoints("shop/books-east"), ready());
+    list(&mut sim, true);
+    assert_eq!(sim.endpoints("shop/books-east"), ready());
+}
+
+#[test]
 fn l07_another_clusters_listing_of_a_scope_says_nothing() {
     let mut sim = Sim::with_books();
     nothing_listed("other-uid").into_iter().for_each(|event| sim.remote("east", event));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use heliostat::core::{
     export::object::{KindNews, LEASE, ObjectId, PUBLISHED_SLICE},
-    io::{Change, ExportNews, Input, Local, Output, WriteOp},
+    io::{Change, ExportNews, Input, Output, Write, WriteError, WriteFailure, WriteOp},
     model::{Key, Origin, OriginType},
 };
 use jiff::SignedDuration;
@@ -57,18 +57,7 @@ fn g04_nothing_is_taken_from_the_gateway_before_importers_are_told_nor_a_port_be
 #[test]
 fn nothing_is_written_before_everything_has_been_listed() {
     let mut cluster = Cluster::new(json!({}));
-    let start = [
-        Input::Local(Local::Link(Change::All([].into()))),
-        Input::Local(Local::Policy(Change::All([].into()))),
-        Input::Local(Local::Service(Change::All([].into()))),
-        Input::Local(Local::Slice(Change::All([].into()))),
-        Input::Local(Local::Node(Change::All([].into()))),
-        Input::Local(Local::ServiceCidr(Change::All([].into()))),
-        Input::Local(Local::ClusterUid("uid-here".into())),
-        Input::Local(Local::Namespace(Change::All([].into()))),
-        Input::Export(ExportNews::Node(Change::All([].into()))),
-    ];
-    let all: Vec<Input> = start.into_iter().chain(cluster.listings()).collect();
+    let all = cluster.everything();
     let own = |input: &Input| match input {
         Input::Export(ExportNews::Objects(kind, _)) => [LEASE, PUBLISHED_SLICE].contains(kind),
         Input::Export(_) => true,
@@ -220,4 +209,54 @@ fn envoys_are_told_what_is_news_only() {
     let alien = Input::Export(ExportNews::Service(Change::Set(key("shop/alien"), unlabelled)));
     assert_eq!(told(&mut cluster, alien), 0);
     assert_eq!(told(&mut cluster, slice(&["10.244.0.8"])), 1);
+}
+
+/// The same with their ids, so that they can be answered.
+fn launched(cluster: &mut Cluster, input: Input) -> Vec<Write> {
+    let mut outputs = cluster.engine.handle(input, cluster.now);
+    cluster.now += SignedDuration::from_millis(50);
+    outputs.extend(cluster.engine.handle(Input::Tick, cluster.now));
+    let of_objects = |write: &Write| !matches!(write.op, WriteOp::BindingStatus(..));
+    let writes = outputs.into_iter().filter_map(|o| if let Output::Write(write) = o { Some(write) } else { None });
+    writes.filter(of_objects).collect()
+}
+
+fn refused(write: &Write, kind: WriteFailure) -> Input {
+    let error = WriteError { kind, message: "refused by the test".into(), retry_after: None };
+    Input::Written { id: write.id, result: Err(error) }
+}
+
+fn created(write: &Write) -> Option<&ObjectId> {
+    if let WriteOp::CreateObject(id, ..) = &write.op { Some(id) } else { None }
+}
+
+#[test]
+fn g13_a_port_that_somebody_was_quicker_to_claim_is_left_for_another_at_once() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.budget = 0;
+    cluster.start();
+    cluster.engine = engine();
+    let mut writes = Vec::new();
+    for input in cluster.everything() {
+        writes.extend(launched(&mut cluster, input));
+    }
+    let lease = writes.iter().find(|write| created(write).is_some_and(|id| id.kind == LEASE)).unwrap();
+    cluster.now += SignedDuration::from_secs(5);
+    let next = launched(&mut cluster, refused(lease, WriteFailure::AlreadyExists));
+    let other: Vec<_> = next.iter().filter_map(created).filter(|id| id.kind == LEASE).collect();
+    assert!(other.len() == 1 && Some(other[0]) != created(lease), "{next:?}");
+    // Somebody's refusal is another matter: that is tried again later, and the same.
+    let lease = next.iter().find(|write| created(write) == Some(other[0])).unwrap();
+    assert_eq!(launched(&mut cluster, refused(lease, WriteFailure::Forbidden)), []);
+    cluster.now += SignedDuration::from_mins(5);
+    let again = launched(&mut cluster, Input::Tick);
+    assert!(again.iter().any(|write| created(write) == created(lease)), "{again:?}");
+}
+
+#[test]
+fn g15_what_is_encrypted_may_be_on_a_public_address() {
+    let mut cluster = Cluster::new(json!({"routing": "SNI", "clusterName": "east"}));
+    cluster.gateway(&["203.0.113.7"]);
+    cluster.start();
+    assert_eq!(cluster.condition("public", "Accepted").0, "True");
 }

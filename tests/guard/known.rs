@@ -151,4 +151,8 @@ fn what_a_link_does_not_ask_for_any_more_is_not_held_in_the_scope_that_is_listed
     assert_eq!((sim.names().len(), condition(&sim)), (10, None));
     sim.remote("east", relist("shop"));
     assert_eq!((sim.names(), condition(&sim)), (vec![], None));
+    let mut sim = with_mirrors(10);
+    sim.set_link(link("east", json!({"services": {"selector": {"matchLabels": {"tier": "front"}}}})));
+    sim.remote("east", relist("shop"));
+    assert_eq!((sim.names(), condition(&sim)), (vec![], None));
 }

@@ -167,7 +167,17 @@ impl Cluster {
     fn start_but(&mut self, unread: Option<Kind>) -> &mut Self {
         self.engine = engine();
         self.dead = false;
-        let mut inputs = vec![
+        let is_read = |input: &Input| match input {
+            Input::Export(ExportNews::Objects(kind, _)) => Some(*kind) != unread,
+            _ => true,
+        };
+        self.feed(self.everything().into_iter().filter(is_read).collect());
+        self
+    }
+
+    /// What a new process lists.
+    pub fn everything(&self) -> Vec<Input> {
+        let first = [
             Input::Local(Local::Link(Change::All(BTreeMap::new()))),
             Input::Local(Local::Policy(Change::All(BTreeMap::new()))),
             Input::Local(Local::Service(Change::All(BTreeMap::new()))),
@@ -178,13 +188,7 @@ impl Cluster {
             Input::Local(Local::Namespace(Change::All(BTreeMap::<String, LocalNamespace>::new()))),
             Input::Export(ExportNews::Node(Change::All(BTreeMap::<String, RemoteNode>::new()))),
         ];
-        let is_read = |input: &Input| match input {
-            Input::Export(ExportNews::Objects(kind, _)) => Some(*kind) != unread,
-            _ => true,
-        };
-        inputs.extend(self.listings().into_iter().filter(is_read));
-        self.feed(inputs);
-        self
+        first.into_iter().chain(self.listings()).collect()
     }
 
     pub fn listings(&self) -> Vec<Input> {

@@ -2,7 +2,7 @@
 
 use heliostat::{
     api::Reason,
-    core::io::{RemoteEvent, WriteFailure},
+    core::io::{Input, Output, RemoteEvent, Write, WriteError, WriteFailure, WriteOp, Written},
 };
 use jiff::SignedDuration;
 use serde_json::json;
@@ -214,4 +214,63 @@ fn a_restart_counts_mirrors_of_links_that_are_away_and_of_policies_each_its_own(
     sim.lose("east");
     sim.pass(SignedDuration::from_mins(1));
     assert_eq!((sim.counts("shop/all"), sim.counts("stock/all")), ((2, 2, 0, 0), (1, 1, 0, 0)));
+}
+
+/// What is to be written of statuses by then.
+fn due(sim: &mut Sim, input: Input, after: SignedDuration) -> Vec<Write> {
+    let mut outputs = sim.engine.handle(input, sim.now);
+    sim.now += after;
+    outputs.extend(sim.engine.handle(Input::Tick, sim.now));
+    let is_status = |op: &WriteOp| op.object().is_none();
+    let writes = outputs.into_iter().filter_map(|o| if let Output::Write(write) = o { Some(write) } else { None });
+    writes.filter(|write| is_status(&write.op)).collect()
+}
+
+#[test]
+fn p04_a_status_is_written_once_though_no_watch_shows_it_and_again_only_when_it_failed() {
+    let soon = SignedDuration::from_millis(200);
+    let start = || {
+        let mut sim = Sim::fixture();
+        sim.set_binding(binding("by-hand", json!({"routing": "Port", "import": {"linkRef": {"name": "east"}, "addresses": [{"value": "203.0.113.10"}]}})));
+        sim.connect("east");
+        sim.list("east", &[("shop/books", origin("b1"))], &[]);
+        // All three have news.
+        let gateway = published("books", "by-hand", &["203.0.113.9"], &[("http", 20001)]);
+        sim.pass(SignedDuration::from_secs(10));
+        sim.engine.handle(
+            Input::Remote {
+                link: "east".into(),
+                session: 1,
+                received: sim.now,
+                event: RemoteEvent::Slice(key("shop/books-gw"), Box::new(gateway)),
+            },
+            sim.now,
+        );
+        let lost = RemoteEvent::Lost { reason: Reason::RemoteUnreachable, message: "no answer".into() };
+        let lost = Input::Remote { link: "east".into(), session: 1, received: sim.now, event: lost };
+        let mut writes = due(&mut sim, lost, soon);
+        writes.extend(due(&mut sim, Input::Tick, soon));
+        (sim, writes)
+    };
+    let answered = |result: fn() -> Result<Written, WriteError>| {
+        let (mut sim, writes) = start();
+        assert!(!writes.is_empty());
+        let mut more = Vec::new();
+        for write in &writes {
+            more.extend(due(&mut sim, Input::Written { id: write.id, result: result() }, SignedDuration::ZERO));
+        }
+        more.extend(due(&mut sim, Input::Tick, SignedDuration::from_secs(3)));
+        more.extend(due(&mut sim, Input::Tick, SignedDuration::from_secs(3)));
+        let statuses = |all: &[Write]| {
+            all.iter().map(|write| format!("{:?}", std::mem::discriminant(&write.op))).collect::<Vec<_>>()
+        };
+        (statuses(&writes), statuses(&more))
+    };
+    let (_, more) = answered(|| Ok(Written::Status("9000".into())));
+    assert_eq!(more, Vec::<String>::new(), "it is what is there");
+    let gone = || Err(WriteError { kind: WriteFailure::NotFound, message: "no".into(), retry_after: None });
+    assert_eq!(answered(gone).1, Vec::<String>::new(), "of what is gone nothing is said");
+    let transient = || Err(WriteError { kind: WriteFailure::Transient, message: "no".into(), retry_after: None });
+    let (first, again) = answered(transient);
+    assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>(), again.iter().collect());
 }

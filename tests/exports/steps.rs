@@ -260,3 +260,43 @@ fn g15_what_is_encrypted_may_be_on_a_public_address() {
     cluster.start();
     assert_eq!(cluster.condition("public", "Accepted").0, "True");
 }
+
+#[test]
+fn pods_that_come_and_go_are_followed_by_their_own_news() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let slice = |addresses: &[&str]| {
+        Input::Export(ExportNews::Slice(Change::Set(key("shop/books-abc"), pods("books", addresses))))
+    };
+    cluster.feed(vec![slice(&[])]);
+    assert!(!cluster.is_ready("books"));
+    cluster.feed(vec![slice(&["10.244.0.7"])]);
+    assert!(cluster.is_ready("books"));
+    assert_eq!(written(&mut cluster, slice(&["10.244.0.7"])), []);
+}
+
+/// By both labels, and not while it is being deleted.
+#[test]
+fn only_routes_of_ours_that_are_not_on_their_way_out_are_written() {
+    let (ours, binding) = (("app.kubernetes.io/managed-by", "heliostat"), ("heliostat.dev/binding", "public"));
+    for (labels, is_theirs) in [(vec![ours], true), (vec![binding], true), (vec![ours, binding], false)] {
+        let mut cluster = Cluster::new(json!({}));
+        let id = ObjectId { kind: ROUTE, key: key("shop/books-80") };
+        let labels: serde_json::Map<_, _> = labels.into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
+        cluster.put(id.clone(), json!({"metadata": {"name": "books-80", "namespace": "shop", "labels": labels}, "spec": {"gatewayPort": 1}}));
+        let before = cluster.objects[&id].clone();
+        cluster.start();
+        let failures = cluster.bindings["public"].status.clone().unwrap().failures;
+        assert_eq!(
+            failures.iter().any(|failure| failure.reason == "NameConflict"),
+            is_theirs,
+            "{labels:?}: {failures:?}"
+        );
+        assert_eq!(cluster.objects[&id] == before, is_theirs, "{labels:?}");
+        let mut going = before;
+        going["metadata"]["deletionTimestamp"] = json!("2026-06-01T00:00:00Z");
+        cluster.objects.insert(id.clone(), going.clone());
+        cluster.start();
+        assert_eq!(cluster.objects[&id], going, "{labels:?}");
+    }
+}

@@ -261,16 +261,26 @@ fn p04_a_status_is_written_once_though_no_watch_shows_it_and_again_only_when_it_
         }
         more.extend(due(&mut sim, Input::Tick, SignedDuration::from_secs(3)));
         more.extend(due(&mut sim, Input::Tick, SignedDuration::from_secs(3)));
+        let at_once = std::mem::take(&mut more);
+        // They are looked at again, by news that changes nothing that they say.
+        let mut labelled = origin("b1");
+        labelled.labels.insert("team".into(), "a".into());
+        let lost = RemoteEvent::Lost { reason: Reason::RemoteUnreachable, message: "no answer".into() };
+        for event in [RemoteEvent::Service(key("shop/books"), Box::new(labelled)), lost] {
+            let input = Input::Remote { link: "east".into(), session: 1, received: sim.now, event };
+            more.extend(due(&mut sim, input, soon));
+            more.extend(due(&mut sim, Input::Tick, soon));
+        }
         let statuses = |all: &[Write]| {
             all.iter().map(|write| format!("{:?}", std::mem::discriminant(&write.op))).collect::<Vec<_>>()
         };
-        (statuses(&writes), statuses(&more))
+        (statuses(&writes), statuses(&at_once), statuses(&more))
     };
-    let (_, more) = answered(|| Ok(Written::Status("9000".into())));
-    assert_eq!(more, Vec::<String>::new(), "it is what is there");
+    let (_, at_once, more) = answered(|| Ok(Written::Status("9000".into())));
+    assert_eq!((at_once, more), (vec![], vec![]), "it is what is there");
     let gone = || Err(WriteError { kind: WriteFailure::NotFound, message: "no".into(), retry_after: None });
     assert_eq!(answered(gone).1, Vec::<String>::new(), "of what is gone nothing is said");
     let transient = || Err(WriteError { kind: WriteFailure::Transient, message: "no".into(), retry_after: None });
-    let (first, again) = answered(transient);
+    let (first, again, _) = answered(transient);
     assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>(), again.iter().collect());
 }

@@ -124,3 +124,12 @@ fn an_address_that_fails_is_warned_of_and_that_it_answers_again_is_no_warning() 
     let [("Reachable", false, note)] = &told(&mut sim)[..] else { panic!("one event") };
     assert!(note.contains("answers again"), "{note}");
 }
+
+#[test]
+fn gateways_are_listed_by_the_number_of_their_address_and_that_all_answer_is_said_plainly() {
+    let mut sim = with_two();
+    assert_eq!(is(sim.reachable(), "True", "Reachable"), "every gateway address in use answers");
+    let addresses = ["198.51.100.10", "198.51.100.9"];
+    sim.slice("shop/books-gw", published("books", "public", &addresses, &[("http", 20001), ("grpc", 20002)]));
+    assert_eq!(sim.gateways(), ["public 198.51.100.9 ?", "public 198.51.100.10 ?"]);
+}

@@ -9,7 +9,7 @@ use super::{
     export::exporter::Exporter,
     guard,
     io::{About, Change, Event, Local, OwnKind, RemoteEvent, Scope},
-    link::{CheckedLink, Connection, Link},
+    link::{CheckedLink, Connection, Link, Successor},
     model::{Key, LocalNamespace, LocalService, LocalSlice, Origin, RemoteSlice},
     select::Refusal,
     world::{self, Policy},
@@ -285,7 +285,11 @@ impl Engine {
             RemoteEvent::Credentials { reason, message } => self.on_lost(name, Refusal::new(reason, message), true),
             RemoteEvent::Lost { .. } if replacing => {}
             RemoteEvent::Lost { reason, message } => self.on_lost(name, Refusal::new(reason, message), false),
-            RemoteEvent::Connected { cluster_uid, .. } if replacing && link.expected_uid() == Some(&cluster_uid) => {}
+            RemoteEvent::Connected { cluster_uid, server_version, credentials_expire_at, .. }
+                if replacing && link.expected_uid() == Some(&cluster_uid) =>
+            {
+                link.remote.successor = Some(Successor { session, server_version, credentials_expire_at });
+            }
             RemoteEvent::Connected { cluster_uid, server_version, credentials_expire_at, own_server } => {
                 link.remote.observed_uid = Some(cluster_uid.clone());
                 link.remote.server_version = Some(server_version);
@@ -359,6 +363,10 @@ impl Engine {
         let remote = &mut link.remote;
         remote.pinned_uid = Some(cluster_uid);
         remote.session = session;
+        if let Some(it) = remote.successor.take_if(|it| it.session == session) {
+            remote.server_version = Some(it.server_version);
+            remote.credentials_expire_at = it.credentials_expire_at;
+        }
         let mut origins: BTreeSet<Key> = remote.services.keys().cloned().collect();
         origins.extend(services.keys().cloned());
         remote.set_all(services, slices);
@@ -486,3 +494,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ fn never_v6(v6: Ipv6Addr) -> Option<&'static str> {
         Some("multicast")
     } else if segments[0] & 0xffc0 == 0xfe80 || segments[0] & 0xffc0 == 0xfec0 {
         Some("link-local")
-    } else if segments[..6] == [0, 0, 0, 0, 0, 0xffff] || segments[..6] == [0; 6] || segments[..4] == [0, 0, 0, 0] {
+    } else if segments[..4] == [0; 4] {
         Some("an IPv4 address in an IPv6 spelling")
     } else if segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || segments[..3] == [0x64, 0xff9b, 1] || segments[0] == 0x2002
     {
@@ -162,6 +162,11 @@ mod tests {
             "::1",
             "fe80::1",
             "fe80::1%eth0",
+            "febf::1",
+            "fec0::1",
+            "feff::1",
+            "::ffff:0:10.0.0.1",
+            "2002::1",
             "ff02::1",
             "fd00:ec2::254",
             "::ffff:127.0.0.1",
@@ -190,9 +195,48 @@ mod tests {
 
     #[test]
     fn ordinary_addresses_and_those_that_allow_lifts_pass() {
-        for good in ["172.30.0.32", "10.0.0.1", "192.168.1.1", "203.0.113.10", "2001:db8::1", "fd12::5", "10.244.0.129"]
-        {
+        for good in [
+            "172.30.0.32",
+            "10.0.0.1",
+            "192.168.1.1",
+            "203.0.113.10",
+            "2001:db8::1",
+            "fd12::5",
+            "10.244.0.129",
+            "64:ff9c::1",
+        ] {
             assert!(policy().admit(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn g15_private_is_what_no_public_network_leads_to() {
+        for private in [
+            "10.0.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.1.1",
+            "127.0.0.1",
+            "fc00::1",
+            "fdff::1",
+            "fe80::1",
+            "::1",
+        ] {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for public in [
+            "11.0.0.1",
+            "172.32.0.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "101.64.0.1",
+            "203.0.113.7",
+            "2001:db8::1",
+            "::2",
+        ] {
+            assert!(!is_private(public.parse().unwrap()), "{public}");
         }
     }
 

@@ -188,4 +188,12 @@ mod tests {
             prop_assert_eq!(Map::from(&made), texts);
         }
     }
+
+    #[test]
+    fn none_is_there_only_where_there_is_none_of_any_kind() {
+        assert!(Annotations::default().is_empty());
+        for (key, value) in [(ORIGIN_ANNOTATION, "shop/books"), (ORIGIN_UID_ANNOTATION, "u"), ("note", "n")] {
+            assert!(!Annotations::from([(key, value)]).is_empty(), "{key}");
+        }
+    }
 }

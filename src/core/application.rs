@@ -59,6 +59,7 @@ mod tests {
         assert!(is_http(&port("http-web", None)) && !is_http2(&port("http-web", None)));
         assert!(is_http2(&port("grpc", None)) && !is_http2(&port("grpc-web", None)));
         assert!(is_grpc(&port("grpc-api", None)) && !is_grpc(&port("grpc-web", None)) && !is_grpc(&port("h2c", None)));
+        assert!(is_tls(&port("tls-db", None)) && !is_tls(&port("http", None)) && !is_tls(&port("db", None)));
         assert!(is_tls(&port("https", None)) && !is_http(&port("https", None)));
         assert!(!is_http(&port("httpd", None)));
     }

@@ -143,13 +143,8 @@ impl Claims {
     }
 
     /// Number of claims.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.all.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
     }
 
     /// Takes the empty room out of the trees.
@@ -179,5 +174,41 @@ impl Claims {
     pub fn of_link<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a ClaimId, &'a Claim)> {
         let first = ClaimId { link: link.into(), origin: Key::default(), policy: One::default() };
         self.all.range(first..).take_while(move |(id, _)| id.link == link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Reason;
+
+    #[test]
+    fn a_claim_that_did_not_change_keeps_what_became_of_it() {
+        let id = |policy: &str| ClaimId {
+            link: "east".into(),
+            origin: Key::new("shop", "books"),
+            policy: Key::new("shop", policy).into(),
+        };
+        let (one, mut claims) = (id("one"), Claims::default());
+        let target = |name: &str| Key::new("shop", name);
+        assert_eq!(claims.set(&one, Some(Ok(target("a")))), [target("a")].into());
+        assert!(claims.settle(&one, Outcome::Held) && !claims.settle(&one, Outcome::Held), "told once");
+        claims.set(&one, Some(Ok(target("a"))));
+        assert_eq!(*claims.get(&one).unwrap().outcome, Outcome::Held);
+        // Another mirror, and one that is refused, are to be decided anew.
+        assert_eq!(claims.set(&one, Some(Ok(target("b")))), [target("a"), target("b")].into());
+        assert_eq!(*claims.get(&one).unwrap().outcome, Outcome::Pending(None));
+        let refusal = Refusal::new(Reason::InvalidName, "too long");
+        let refused = || Some(Err(Refused { target: Some(target("b")), refusal: refusal.clone() }));
+        claims.set(&one, refused());
+        assert_eq!(*claims.get(&one).unwrap().outcome, Outcome::Refused(refusal.clone()));
+        assert_eq!(claims.on(&target("b")).count(), 0, "who is refused has no say");
+        claims.set(&one, Some(Ok(target("b"))));
+        assert_eq!(*claims.get(&one).unwrap().outcome, Outcome::Pending(None));
+        claims.set(&id("two"), Some(Ok(target("b"))));
+        assert_eq!((claims.count(), claims.on(&target("b")).count(), claims.on(&target("a")).count()), (2, 2, 0));
+        assert_eq!(claims.set(&one, None), [target("b")].into());
+        assert_eq!((claims.get(&one), claims.on(&target("b")).count()), (None, 1));
+        assert!(!claims.settle(&one, Outcome::Held), "nobody's");
     }
 }

@@ -177,7 +177,7 @@ impl Engine {
     /// Takes the empty room out of what has grown by an eighth, so that it costs a few steps for each object
     /// that came. With nothing else to do it is worth more of them.
     fn tighten(&mut self) {
-        let size = self.world.size() + self.claims.len();
+        let size = self.world.size() + self.claims.count();
         let idle = self.queue.waiting() == 0 && self.flights.is_empty();
         let slack = size / if idle { 64 } else { 8 };
         if size > self.tight_at + slack.max(TIGHTEN_FROM) {

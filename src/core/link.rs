@@ -116,6 +116,8 @@ pub struct Remote {
     pub server_version: Option<String>,
     /// When the credential expires.
     pub credentials_expire_at: Option<Timestamp>,
+    /// The session that is to replace the working one, once it has connected.
+    pub successor: Option<Successor>,
     /// When a listing was last taken over after the state had been unknown.
     pub last_sync: Option<Timestamp>,
     /// Services.
@@ -130,6 +132,17 @@ pub struct Remote {
     pub handled_reconcile: Option<String>,
     /// When port leases run out that the link does not confirm.
     pub leases_due: BTreeSet<Timestamp>,
+}
+
+/// What a session says of itself when it connects.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    /// Its number.
+    pub session: u64,
+    /// Version of the API server that answered it.
+    pub server_version: String,
+    /// When its credential expires.
+    pub credentials_expire_at: Option<Timestamp>,
 }
 
 /// How the connection to a remote is.
@@ -174,6 +187,7 @@ impl Link {
             own_server: false,
             server_version: status.and_then(|s| s.server_version.clone()),
             credentials_expire_at: status.and_then(|s| s.credentials_expire_at.as_ref().map(|t| t.0)),
+            successor: None,
             last_sync: status.and_then(|s| s.last_sync_time.as_ref().map(|t| t.0)),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),

@@ -211,3 +211,57 @@ fn p06_many_mirrors_of_which_nothing_is_to_be_written_keep_no_other_news_waiting
     assert_eq!((sim.engine.backlog(), sim.writes()), ((0, 0), vec![]));
     assert!(sim.engine.next_wakeup().is_none_or(|wakeup| wakeup > sim.now));
 }
+
+#[test]
+fn l03_g07_a_mirror_says_why_its_endpoints_are_not_ready() {
+    let gateway = published("books", "public", &["203.0.113.9"], &[("http", 20001), ("grpc", 20002)]);
+    let loss = json!({"onLoss": {"action": "NotReady", "after": "5m"}});
+    for (spec, after, why) in [(loss, 6, "spec.onLoss.after"), (json!({}), 24 * 60 + 1, "has not confirmed")] {
+        let start = || {
+            let mut sim = Sim::fixture();
+            sim.set_link(link("east", spec.clone()));
+            sim.connect("east");
+            sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway.clone())]);
+            sim
+        };
+        // Lost while it was followed, and before a controller has ever heard of it.
+        for restarted in [false, true] {
+            let mut sim = start();
+            if restarted {
+                sim.restart();
+            }
+            sim.lose("east");
+            sim.pass(SignedDuration::from_mins(after - 3));
+            let wakes = sim.engine.next_wakeup().unwrap();
+            assert!(wakes > sim.now && wakes < sim.now + SignedDuration::from_mins(4), "{why}, {restarted}: {wakes}");
+            let not_ready = |sim: &Sim| sim.endpoints("shop/books-east").iter().all(|e| e.contains("not ready"));
+            assert!(!not_ready(&sim) && sim.mirror("shop/books-east").mirrored().is_none(), "{why}, {restarted}");
+            sim.pass(SignedDuration::from_mins(4));
+            assert!(not_ready(&sim), "{why}, {restarted}");
+            let told = sim.mirror("shop/books-east").mirrored().unwrap();
+            assert_eq!(told.reason, "Stale");
+            assert!(told.message.contains(why), "{}", told.message);
+            sim.connect("east");
+            sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway.clone())]);
+            assert!(!not_ready(&sim) && sim.mirror("shop/books-east").mirrored().is_none(), "{why}, {restarted}");
+        }
+    }
+}
+
+#[test]
+fn l03_the_clock_of_a_loss_stands_still_while_the_link_is_suspended() {
+    let mut sim = Sim::with_books();
+    let loss =
+        |suspend: bool| link("east", json!({"onLoss": {"action": "Delete", "after": "10m"}, "suspend": suspend}));
+    sim.set_link(loss(false));
+    sim.lose("east");
+    sim.pass(SignedDuration::from_mins(5));
+    sim.set_link(loss(true));
+    sim.pass(SignedDuration::from_hours(5));
+    sim.set_link(loss(false));
+    sim.lose("east");
+    sim.pass(SignedDuration::from_mins(4));
+    assert_eq!(sim.names(), ["shop/books-east"], "nine minutes of ten");
+    sim.pass(SignedDuration::from_mins(2));
+    assert_eq!(sim.names(), Vec::<String>::new());
+}

@@ -2,13 +2,18 @@
 //! rows run against real clusters in `e2e/`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod asking;
 #[path = "../common/mod.rs"]
 mod common;
+mod imports;
 mod links;
 mod mirrors;
 mod names;
+mod nodes;
 mod policies;
 mod restarts;
+mod sessions;
+mod statuses;
 mod ways;
 
 fn says(status: &str, reason: &str) -> Option<(String, String)> {

@@ -1,8 +1,13 @@
 //! What a mirror looks like, and how it follows its origin and its namespace.
 
-use heliostat::core::{
-    io::{Change, Input, Local, RemoteEvent, WriteOp},
-    model::{LocalNamespace, OriginType, Protocol},
+use heliostat::{
+    api::Reason,
+    core::{
+        diff,
+        io::{Change, Input, Local, RemoteEvent, WriteOp},
+        model::{LocalNamespace, LocalSlice, MirroredCondition, OriginType, Protocol},
+        select::Refusal,
+    },
 };
 use serde_json::json;
 
@@ -230,4 +235,111 @@ fn a_terminating_namespace_is_left_alone() {
     sim.settle();
     assert_eq!(sim.writes(), []);
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NamespaceTerminating".to_owned())]);
+}
+
+#[test]
+fn m09_a_slice_that_is_being_deleted_is_left_and_one_of_another_address_type_is_made_anew() {
+    let mut sim = Sim::with_books();
+    let (name, right) = sim.slices.iter().next().map(|(k, s)| (k.clone(), s.clone())).unwrap();
+    let observed = |sim: &mut Sim, slice: LocalSlice| {
+        sim.writes();
+        sim.slices.insert(name.clone(), slice.clone());
+        sim.give(Input::Local(Local::Slice(Change::Set(name.clone(), slice))));
+    };
+    let mut leaving = LocalSlice { terminating: true, resource_version: "900".into(), ..right.clone() };
+    leaving.body.endpoints.edit(Vec::clear);
+    observed(&mut sim, leaving);
+    assert_eq!(sim.writes(), [], "the next one has its name when it is gone");
+    sim.slices.clear();
+    sim.give(Input::Local(Local::Slice(Change::Gone(name.clone()))));
+    assert!(matches!(&sim.writes()[..], [WriteOp::CreateSlice(..)]));
+    observed(&mut sim, LocalSlice { alien_type: Some("FQDN".into()), resource_version: "901".into(), ..right });
+    let writes = sim.writes();
+    assert!(matches!(&writes[..], [WriteOp::DeleteSlice(..), WriteOp::CreateSlice(..)]), "{writes:?}");
+}
+
+#[test]
+fn a_mirrors_condition_follows_its_reason_and_its_message_and_keeps_its_time() {
+    let sim = Sim::with_books();
+    let mirror = key("shop/books-east");
+    let observed = &sim.services[&mirror];
+    let mut state = sim.mirror("shop/books-east").clone();
+    let since = "2026-06-01T11:00:00Z".parse().unwrap();
+    let there = MirroredCondition { reason: "Stale".into(), message: "a".into(), since, observed_generation: 0 };
+    state.odd.edit(|odd| odd.mirrored = Some(there));
+    let patch = |reason, message: &str| {
+        diff::condition_patch(&mirror, observed, &state, Some(&Refusal::new(reason, message.to_owned())), sim.now)
+    };
+    assert_eq!(patch(Reason::Stale, "a"), None);
+    for (reason, message) in [(Reason::Stale, "b"), (Reason::DeletionHeld, "a")] {
+        let Some(WriteOp::PatchServiceConditions(_, _, list)) = patch(reason, message) else { panic!("{message}") };
+        assert_eq!((&list[0]["reason"], &list[0]["message"]), (&json!(reason.as_str()), &json!(message)));
+        assert_eq!(list[0]["lastTransitionTime"], json!("2026-06-01T11:00:00Z"));
+    }
+}
+
+#[test]
+fn m09_an_edited_record_of_copied_keys_takes_nobodys_key_away() {
+    let mut sim = Sim::with_books();
+    let theirs = "app.kubernetes.io/instance";
+    sim.edit_service("shop/books-east", |state| {
+        state.labels.insert(theirs.into(), "argo".into());
+        state.annotations.insert("heliostat.dev/copied-labels".into(), format!("{theirs},,").into());
+    });
+    let mirror = sim.mirror("shop/books-east");
+    assert_eq!(mirror.labels.get(theirs).unwrap(), "argo", "a key that is never copied cannot have been");
+    assert!(!mirror.annotations.contains_key("heliostat.dev/copied-labels"));
+}
+
+#[test]
+fn a_mirror_that_somebody_takes_over_keeps_their_mark_and_none_of_ours() {
+    let mut sim = Sim::with_books();
+    sim.edit_service("shop/books-east", |state| {
+        state.labels.insert("app.kubernetes.io/managed-by".into(), "argocd".into());
+    });
+    let mirror = sim.mirror("shop/books-east");
+    assert_eq!(mirror.labels, map(&[("app.kubernetes.io/managed-by", "argocd")]));
+    assert!(mirror.annotations.is_empty() && mirror.link_owners.is_empty());
+    assert_eq!(sim.slices.len(), 0);
+    assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "NameConflict".to_owned())]);
+}
+
+#[test]
+fn m09_what_others_have_put_on_a_mirror_stays_beside_what_is_ours() {
+    let mut sim = Sim::with_books();
+    let (owner, theirs) = (json!({"kind": "App", "name": "a"}), json!({"type": "Theirs", "status": "True"}));
+    sim.writes();
+    sim.edit_service("shop/books-east", |state| {
+        state.link_owners.edit(Vec::clear);
+        state.odd.edit(|odd| {
+            odd.other_owners.push(owner.clone());
+            odd.other_conditions.push(theirs.clone());
+            odd.foreign_fields.push("externalIPs".into());
+        });
+    });
+    let [WriteOp::PatchService(_, _, patch)] = &sim.writes()[..] else { panic!("one write") };
+    let owners = patch.owners.as_ref().unwrap();
+    assert!(owners.len() == 2 && owners[0] == owner && owners[1]["uid"] == "uid-east", "{owners:?}");
+    assert_eq!(patch.remove_fields, ["externalIPs"]);
+    let (mirror, state) = (key("shop/books-east"), sim.mirror("shop/books-east"));
+    let why = Refusal::new(Reason::Stale, "a");
+    let patch = diff::condition_patch(&mirror, &sim.services[&mirror], state, Some(&why), sim.now);
+    let Some(WriteOp::PatchServiceConditions(_, _, list)) = patch else { panic!("it says so") };
+    assert!(list.len() == 2 && list[0] == theirs && list[1]["reason"] == "Stale", "{list:?}");
+}
+
+#[test]
+fn l03_slices_that_go_or_are_no_addresses_are_not_marked() {
+    let sim = Sim::with_books();
+    let (mirror, state) = (key("shop/books-east"), sim.mirror("shop/books-east"));
+    let (name, right) = sim.slices.first_key_value().unwrap();
+    let marked = |slice: &LocalSlice| {
+        let all = [(name.clone(), slice)].into_iter();
+        let why = Refusal::new(Reason::Stale, "a");
+        let op = diff::not_ready(&mirror, &sim.services[&mirror], state, all, &why, sim.now);
+        matches!(op, Some(WriteOp::PatchSlice(..)))
+    };
+    assert!(marked(right));
+    assert!(!marked(&LocalSlice { terminating: true, ..right.clone() }));
+    assert!(!marked(&LocalSlice { alien_type: Some("FQDN".into()), ..right.clone() }));
 }

@@ -1,9 +1,11 @@
 //! Who has a name: somebody else's Service, another link's mirror, an incumbent.
 
 use heliostat::core::{
-    io::{Change, Input, Local, RemoteEvent},
+    claim::Outcome,
+    io::{Change, Input, Local, RemoteEvent, WriteFailure, WriteOp},
     model::Map,
 };
+use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::{common::*, says};
@@ -108,4 +110,90 @@ fn a13_a_tenants_own_marks_do_nothing() {
     sim.give(Input::Local(Local::Service(Change::Set(key("shop/mine"), service.clone()))));
     sim.settle();
     assert_eq!((sim.writes(), &sim.services[&key("shop/mine")]), (vec![], &service));
+}
+
+/// Whoever waits for a name is told so, also while nothing is known of the link that has it.
+#[test]
+fn m12_a_name_is_taken_also_while_the_link_that_has_it_is_away() {
+    let origins = |name: &str| [(if name == "c" { "shop/a-b" } else { "shop/a" }, origin(&format!("uid-of-{name}")))];
+    let gateway = published("a-b", "public", &["203.0.113.9"], &[("http", 20001), ("grpc", 20002)]);
+    let lost = json!({"onLoss": {"action": "NotReady", "after": "5m"}});
+    for (spec, slices) in [
+        (json!({}), vec![]),
+        (json!({}), vec![("shop/a-b-gw", gateway)]),
+        (lost, vec![("shop/a-b-x", pods("a-b", &["10.1.0.1"], true))]),
+    ] {
+        let mut sim = Sim::new();
+        sim.namespace("shop");
+        sim.set_link(link("b-c", json!({})));
+        sim.set_link(link("c", spec.clone()));
+        sim.set_policy(policy("shop/all", json!({"links": {"names": ["b-c", "c"]}})));
+        sim.connect("c");
+        sim.list("c", &origins("c"), &slices);
+        sim.restart();
+        sim.lose("c");
+        sim.pass(SignedDuration::from_mins(10));
+        sim.connect("b-c");
+        sim.list("b-c", &origins("b-c"), &[]);
+        assert_eq!(sim.mirror("shop/a-b-c").labels.get("heliostat.dev/link").unwrap(), "c");
+        assert_eq!(sim.failures("shop/all"), [("shop/a".to_owned(), "NameConflict".to_owned())], "{spec} {slices:?}");
+    }
+}
+
+#[test]
+fn m12_the_next_in_line_gets_a_service_of_its_own() {
+    let mut sim = Sim::with_books();
+    sim.set_link(link("north", json!({})));
+    let both = json!({"links": {"names": ["east", "north"]}, "mirror": {"name": "{service}-far"}});
+    sim.set_policy(policy("shop/all", both));
+    sim.connect("north");
+    sim.list("north", &[("shop/books", origin("n1"))], &[]);
+    assert_eq!(sim.mirror("shop/books-far").labels.get("heliostat.dev/link").unwrap(), "east");
+    sim.writes();
+    sim.remote("east", RemoteEvent::ServiceGone(key("shop/books"), "b1".into()));
+    assert_eq!(sim.mirror("shop/books-far").labels.get("heliostat.dev/link").unwrap(), "north");
+    let writes = sim.writes();
+    let services = writes.iter().filter(|op| !matches!(op, WriteOp::CreateSlice(..)));
+    let anew = matches!(services.collect::<Vec<_>>()[..], [WriteOp::DeleteService(..), WriteOp::CreateService(..)]);
+    assert!(anew, "clients of one cluster are not sent to another by the cluster IP they have: {writes:?}");
+}
+
+#[test]
+fn m23_a_name_that_is_being_let_go_is_taken_already() {
+    let mut sim = Sim::with_books();
+    sim.refuse = vec![WriteFailure::Forbidden; 9].into();
+    sim.edit_service("shop/books-east", |state| state.has_selector = true);
+    let decision = sim.engine.decision(&key("shop/books-east"));
+    assert!(decision.write.is_some() && matches!(decision.outcomes[..], [(_, Outcome::Conflicted(_))]));
+}
+
+#[test]
+fn m10_m12_a_conflict_says_who_has_the_name() {
+    let message = |sim: &Sim| sim.policies[&key("shop/all")].status.as_ref().unwrap().failures[0].message.clone();
+    let mut sim = Sim::fixture();
+    sim.foreign_service("shop/books-east");
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[]);
+    assert!(message(&sim).contains("Service shop/books-east exists and is not Heliostat's"), "{}", message(&sim));
+    let mut sim = Sim::with_books();
+    sim.set_link(link("north", json!({})));
+    let both = json!({"links": {"names": ["east", "north"]}, "mirror": {"name": "{service}-far"}});
+    sim.set_policy(policy("shop/all", both));
+    sim.connect("north");
+    sim.list("north", &[("shop/books", origin("n1"))], &[]);
+    let taken = "the name shop/books-far is taken by the mirror of shop/books of link east (policy shop/all)";
+    assert!(message(&sim).contains(taken), "{}", message(&sim));
+}
+
+#[test]
+fn a13_marks_of_a_link_that_is_not_there_make_no_mirror() {
+    let mut sim = Sim::with_books();
+    let mut service = sim.services[&key("shop/books-east")].clone();
+    service.uid = "t".into();
+    service.ours.as_mut().unwrap().annotations.insert("heliostat.dev/link-uid".into(), "uid-of-nobody".into());
+    sim.writes();
+    sim.services.insert(key("shop/pens-east"), service.clone());
+    sim.give(Input::Local(Local::Service(Change::Set(key("shop/pens-east"), service.clone()))));
+    sim.settle();
+    assert_eq!((sim.writes(), &sim.services[&key("shop/pens-east")]), (vec![], &service));
 }

@@ -59,7 +59,7 @@ fn m16_links_that_may_not_be_used() {
 #[test]
 fn m17_a06_mirrors_and_the_api_are_not_mirrored() {
     let mut sim = Sim::new();
-    ["shop", "default", "kube-system"].iter().for_each(|ns| sim.namespace(ns));
+    ["shop", "default", "kube-system", "heliostat-system"].iter().for_each(|ns| sim.namespace(ns));
     sim.set_link(link("east", json!({"services": {"matchAll": true, "selector": null}})));
     sim.set_policy(policy(
         "heliostat-system/all",
@@ -114,4 +114,76 @@ fn limits_spare_incumbents() {
     assert_eq!(sim.counts("shop/all"), (2, 1, 1, 0));
     sim.set_link(link("east", json!({"limits": {"services": 2}})));
     assert_eq!(sim.names(), ["shop/a-newcomer-east", "shop/books-east"]);
+}
+
+#[test]
+fn limits_refuse_newcomers_only() {
+    let mut sim = Sim::fixture();
+    sim.set_link(link("east", json!({"limits": {"services": 1}})));
+    sim.connect("east");
+    sim.list("east", &[("shop/books", origin("b1"))], &[]);
+    sim.origin("shop/a-newcomer", origin("a1"));
+    // What is within the limit follows its origin as ever.
+    let mut moved = origin("b1");
+    moved.ports = vec![port("http", 81)].into();
+    sim.origin("shop/books", moved);
+    assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.5:81 http not ready"]);
+    assert_eq!(sim.names(), ["shop/books-east"]);
+}
+
+/// What is written there may be a slip of the pen: what exists stays until it is corrected, or gone.
+#[test]
+fn what_a_spec_that_is_not_accepted_or_on_its_way_out_has_made_stays() {
+    let invalid_policy = policy("shop/all", json!({"mirror": {"name": "{nobody}"}}));
+    let mut leaving_policy = policy("shop/all", json!({}));
+    let invalid_link = link("east", json!({"onLoss": {"after": "soon"}}));
+    let mut leaving_link = link("east", json!({}));
+    let now = serde_json::from_value(json!("2026-06-01T12:00:00Z")).unwrap();
+    leaving_policy.metadata.deletion_timestamp = Some(now);
+    leaving_link.metadata.deletion_timestamp = leaving_policy.metadata.deletion_timestamp.clone();
+    let gone = || RemoteEvent::ServiceGone(key("shop/books"), "b1".into());
+    for policy in [invalid_policy, leaving_policy] {
+        let mut sim = Sim::with_books();
+        sim.set_policy(policy);
+        sim.writes();
+        sim.remote("east", gone());
+        assert_eq!((sim.writes(), sim.names().len()), (vec![], 1));
+    }
+    for link in [invalid_link, leaving_link] {
+        let mut sim = Sim::with_books();
+        sim.set_link(link);
+        sim.writes();
+        sim.remote("east", gone());
+        assert_eq!((sim.writes(), sim.names().len()), (vec![], 1));
+    }
+}
+
+#[test]
+fn m24_of_what_is_suspended_those_mirrors_count_that_are_there() {
+    let mut sim = Sim::with_books();
+    sim.set_policy(policy("shop/all", json!({"suspend": true})));
+    sim.origin("shop/pens", origin("p1"));
+    assert_eq!(sim.counts("shop/all"), (2, 1, 0, 0));
+}
+
+#[test]
+fn origins_that_cannot_be_mirrored_say_why() {
+    let refused = |name: &str, change: fn(&mut heliostat::core::model::Origin)| {
+        let mut sim = Sim::fixture();
+        ["default", "shop"].iter().for_each(|ns| sim.namespace(ns));
+        let services = json!({"namespaces": ["default", "shop"], "ports": ["http"]});
+        sim.set_policy(policy("heliostat-system/all", json!({"services": services})));
+        sim.delete_policy("shop/all");
+        sim.connect("east");
+        let mut found = origin("o");
+        change(&mut found);
+        sim.list("east", &[(name, found)], &[]);
+        sim.failures("heliostat-system/all").into_iter().map(|(_, reason)| reason).next()
+    };
+    assert_eq!(refused("default/books", |_| ()), None, "only default/kubernetes is the API");
+    assert_eq!(refused("shop/kubernetes", |_| ()), None);
+    assert_eq!(refused("default/kubernetes", |_| ()).as_deref(), Some("NamespaceNotAllowed"));
+    assert_eq!(refused("shop/books", |o| o.malformed = Some("a port".into())).as_deref(), Some("UnsupportedValue"));
+    assert_eq!(refused("shop/books", |o| o.ports = vec![].into()).as_deref(), Some("PortUnsupported"));
+    assert_eq!(refused("shop/books", |o| o.ports = vec![port("db", 5)].into()).as_deref(), Some("PortUnsupported"));
 }

@@ -42,6 +42,8 @@ fn m21_a_port_that_the_way_cannot_carry_is_reported() {
     assert_eq!(sim.endpoints("shop/books-east"), ["203.0.113.9:20001 http ready", "203.0.113.9:20002 grpc ready"]);
     assert_eq!(sim.mirror("shop/books-east").ports.len(), 3, "the Service has all wanted ports");
     assert_eq!(sim.failures("shop/all"), [("shop/books".to_owned(), "PortUnsupported".to_owned())]);
+    let told = &sim.policies[&key("shop/all")].status.as_ref().unwrap().failures[0].message;
+    assert!(told.contains("port dns (53/UDP)"), "{told}");
 }
 
 #[test]
@@ -255,4 +257,19 @@ fn a08_ranges_that_become_this_clusters_own_are_refused_from_then_on() {
     sim.give(Input::Local(Local::Node(Change::Gone("n1".to_owned()))));
     sim.settle();
     assert_eq!(addresses(&sim), known(&["172.30.9.1", "10.77.0.9"]), "a node that has left");
+}
+
+#[test]
+fn no_route_names_the_ways_and_a_binding_only_where_one_could_help() {
+    for (via, says, helps) in [("Service", "among Service", false), ("Gateway", "among Gateway", true)] {
+        let mut sim = Sim::fixture();
+        sim.set_policy(policy("shop/all", json!({"via": [via]})));
+        sim.connect("east");
+        let books = heliostat::core::model::Origin { ingress: [].into(), ..origin("b1") };
+        sim.list("east", &[("shop/books", books)], &[("shop/books-x", pods("books", &["10.1.0.1"], true))]);
+        let told = sim.mirror("shop/books-east").mirrored().unwrap();
+        assert_eq!(told.reason, "NoRoute");
+        assert!(told.message.contains("no way to shop/books") && told.message.contains(says), "{}", told.message);
+        assert_eq!(told.message.contains("no binding carries it"), helps, "{}", told.message);
+    }
 }

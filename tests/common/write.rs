@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Sim;
 
 impl Sim {
-    pub(super) fn execute(&mut self, op: &WriteOp) -> (Result<Written, WriteError>, Vec<Input>) {
+    pub fn execute(&mut self, op: &WriteOp) -> (Result<Written, WriteError>, Vec<Input>) {
         let version = self.next_version();
         let failed = |kind| Err(WriteError { kind, message: "refused by the test".into(), retry_after: None });
         if let (Some(_), Some(kind)) = (op.object(), self.refuse.front().copied()) {

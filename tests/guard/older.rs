@@ -62,6 +62,10 @@ fn l08_an_older_listing_deletes_nothing_however_few() {
     let token = token(&sim);
     annotate(&mut sim, &token);
     assert_eq!((sim.names(), condition(&sim)), (mirrors(0..8), None));
+    // Of too many that an older one lacks, that is what is said: by any listing they would be too many.
+    let mut sim = with_mirrors(10);
+    sim.remote("east", listing(0..4, Some(99)));
+    assert!(message(&sim).contains("too many at once") && !message(&sim).contains("older"), "{}", message(&sim));
 }
 
 #[test]

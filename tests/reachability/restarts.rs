@@ -112,3 +112,20 @@ fn a_link_made_anew_inherits_nothing() {
     sim.list("east", &[("shop/books", origin("b1"))], &slices);
     assert_eq!(sim.probes(), BTreeMap::new());
 }
+
+#[test]
+fn what_was_switched_off_while_nobody_ran_is_not_remembered() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    let mut off = link("east", json!({"probe": {"disabled": true}}));
+    off.metadata.generation = Some(2);
+    off.status = sim.links["east"].status.clone();
+    sim.links.insert("east".into(), off);
+    sim.restart();
+    sim.connect("east");
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 ?", "public 198.51.100.2 ?"]);
+}

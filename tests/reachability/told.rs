@@ -105,3 +105,31 @@ fn when_every_probe_of_every_link_fails_it_is_the_prober_that_is_cut_off() {
     assert_eq!(sim.writes(), []);
     assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 ?"]);
 }
+
+#[test]
+fn an_address_that_fails_is_warned_of_and_that_it_answers_again_is_no_warning() {
+    let mut sim = with_two();
+    let told = |sim: &mut Sim| {
+        let event = |output| match output {
+            Output::Event(event) if event.action == "Probing" => Some((event.reason, event.warning, event.note)),
+            _ => None,
+        };
+        std::mem::take(&mut sim.others).into_iter().filter_map(event).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut sim), [], "that an address answers is expected");
+    sim.probed("public", ONE, down());
+    let [("Unreachable", true, note)] = &told(&mut sim)[..] else { panic!("one warning") };
+    assert!(note.contains(&format!("gateway address {ONE} of binding public: ")), "{note}");
+    sim.probed("public", ONE, Verdict::Reachable);
+    let [("Reachable", false, note)] = &told(&mut sim)[..] else { panic!("one event") };
+    assert!(note.contains("answers again"), "{note}");
+}
+
+#[test]
+fn gateways_are_listed_by_the_number_of_their_address_and_that_all_answer_is_said_plainly() {
+    let mut sim = with_two();
+    assert_eq!(is(sim.reachable(), "True", "Reachable"), "every gateway address in use answers");
+    let addresses = ["198.51.100.10", "198.51.100.9"];
+    sim.slice("shop/books-gw", published("books", "public", &addresses, &[("http", 20001), ("grpc", 20002)]));
+    assert_eq!(sim.gateways(), ["public 198.51.100.9 ?", "public 198.51.100.10 ?"]);
+}

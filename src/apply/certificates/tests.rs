@@ -95,7 +95,7 @@ fn public() -> BTreeSet<String> {
 #[tokio::test]
 async fn a_gateway_gets_a_certificate_of_its_own_and_nothing_is_written_twice() {
     let cluster = Cluster::with_binding("public", "b1");
-    let (mut certificates, tls, trouble) = cluster.controller(Leadership::always());
+    let (mut certificates, mut tls, trouble) = cluster.controller(Leadership::always());
     assert!(tls.borrow().is_none());
     assert_eq!(certificates.look(&public()).await, PERIOD);
     assert!(tls.borrow().is_some());
@@ -116,8 +116,12 @@ async fn a_gateway_gets_a_certificate_of_its_own_and_nothing_is_written_twice() 
     assert_eq!(pki::names(&text(&secret, "tls.crt")).unwrap(), public());
     assert!(text(&secret, "tls.key").contains("PRIVATE KEY"));
 
+    assert_eq!(authority["metadata"]["labels"], json!({"app.kubernetes.io/managed-by": "heliostat"}));
+
     let before = (authority, secret);
+    tls.mark_unchanged();
     assert_eq!(certificates.look(&public()).await, PERIOD);
+    assert!(!tls.has_changed().unwrap(), "nor is a new certificate served");
     assert_eq!((cluster.secret(AUTHORITY).unwrap(), cluster.secret("heliostat-gateway-public-tls").unwrap()), before);
 }
 
@@ -221,4 +225,48 @@ async fn a_binding_that_is_gone_gets_none() {
     let (mut certificates, _, _) = cluster.controller(Leadership::always());
     assert_eq!(certificates.look(&public()).await, PERIOD);
     assert!(cluster.secret("heliostat-gateway-public-tls").is_none());
+    // Nor does one that is on its way out.
+    let going = json!({"metadata": {"name": "public", "uid": "b1", "deletionTimestamp": "2026-06-01T12:00:00Z"}});
+    cluster.put("/apis/heliostat.dev/v1alpha1/gatewaybindings/public", going);
+    assert_eq!(certificates.look(&public()).await, PERIOD);
+    assert!(cluster.secret("heliostat-gateway-public-tls").is_none());
+}
+
+#[tokio::test]
+async fn what_is_served_follows_the_authority() {
+    let cluster = Cluster::default();
+    let (mut certificates, mut tls, _) = cluster.controller(Leadership::always());
+    certificates.look(&BTreeSet::new()).await;
+    tls.mark_unchanged();
+    cluster.remove(AUTHORITY);
+    certificates.look(&BTreeSet::new()).await;
+    assert!(tls.has_changed().unwrap(), "gateways trust the new one only");
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_is_not_taken_for_one_that_is_not_there() {
+    let (client, log) =
+        server(
+            |asked| async move { if asked.method == "GET" { status(500, "InternalError") } else { (201, asked.body) } },
+        );
+    let names = vec!["heliostat-xds.heliostat-system.svc".to_owned()];
+    let (mut certificates, tls, trouble) =
+        Certificates::new(client, "heliostat-system", names, Leadership::always(), Arc::default());
+    assert_eq!(certificates.look(&public()).await, AGAIN);
+    assert!(tls.borrow().is_none() && trouble.borrow().is_some());
+    assert!(log.lock().unwrap().iter().all(|asked| asked.method == "GET"), "nothing is made");
+}
+
+#[tokio::test]
+async fn an_authority_of_somebody_else_is_left_alone_and_named() {
+    let cluster = Cluster::default();
+    let mut theirs = Trust::new(Timestamp::now()).unwrap().data();
+    theirs.retain(|_, value| !value.is_null());
+    let theirs = json!({"metadata": {"uid": "t", "resourceVersion": "1"}, "data": theirs});
+    cluster.put(&format!("{SECRETS_PATH}/{AUTHORITY}"), theirs.clone());
+    let (mut certificates, tls, trouble) = cluster.controller(Leadership::always());
+    certificates.look(&BTreeSet::new()).await;
+    assert_eq!(cluster.secret(AUTHORITY).unwrap(), theirs);
+    assert!(tls.borrow().is_none());
+    assert!(trouble.borrow().as_ref().unwrap().contains("is not Heliostat's"));
 }

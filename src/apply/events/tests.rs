@@ -129,3 +129,13 @@ async fn a_dead_api_server_holds_nobody_up() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert!(metrics.encode().unwrap().contains("heliostat_events_dropped_total 744"));
 }
+
+#[test]
+fn no_two_events_have_one_name() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let link = About::Link("east".into(), "u".into());
+    let first = event_name(&link, at("2026-01-02T03:04:05.000006Z"));
+    assert!(first.starts_with("east.") && first.len() > "east.".len(), "{first}");
+    assert_ne!(first, event_name(&link, at("2026-01-02T03:04:05.000006001Z")));
+    assert_ne!(first, event_name(&About::Link("west".into(), "v".into()), at("2026-01-02T03:04:05.000006Z")));
+}

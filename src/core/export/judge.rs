@@ -403,7 +403,7 @@ impl<'a> One<'a, '_> {
         for service in selected {
             let before = by_service.get(service.key).map_or(&[][..], Vec::as_slice);
             let (mut carried, mut kept) = (Vec::new(), Vec::new());
-            let (mut waits, mut refused) = (0, 0);
+            let mut waits = 0;
             for (id, port, state) in &service.routes {
                 let was = before.iter().find_map(|p| p.ports.get(&(port.name.to_string(), port.protocol))).copied();
                 let wait = |why: String, report: &mut Report| drop(report.waits.insert(id.clone(), why));
@@ -412,10 +412,7 @@ impl<'a> One<'a, '_> {
                         waits += 1;
                         wait("a port is being claimed".to_owned(), report);
                     }
-                    State::Refused(refusal) => {
-                        refused += 1;
-                        report.failures.push((service.key.clone(), refusal.clone()));
-                    }
+                    State::Refused(refusal) => report.failures.push((service.key.clone(), refusal.clone())),
                     State::Placed(number) => {
                         let outside = OutsidePort { port, number: *number };
                         match self.provider.programmed(plan, id, &around) {
@@ -433,7 +430,6 @@ impl<'a> One<'a, '_> {
                                 wait(why, report);
                             }
                             Programmed::No(refusal) => {
-                                refused += 1;
                                 report.failures.push((service.key.clone(), refusal));
                                 kept.push((was, outside));
                             }
@@ -446,11 +442,11 @@ impl<'a> One<'a, '_> {
                 // Addresses stay, not ready, so that nothing has to be made anew when it is back.
                 carried.extend(kept.into_iter().filter(|(was, o)| *was == Some(o.number)).map(|(_, outside)| outside));
             }
-            match (carries, waits, refused) {
+            match (carries, waits) {
                 _ if !service.is_counted() => {}
-                (_, 1.., _) => report.pending += 1,
-                (true, ..) => report.programmed += 1,
-                (false, ..) => report.failed += 1,
+                (_, 1..) => report.pending += 1,
+                (true, _) => report.programmed += 1,
+                (false, _) => report.failed += 1,
             }
             let ids = service.routes.iter().map(|(id, ..)| id);
             let early = before.is_empty() && waits > 0 && self.is_recent(ids, TOGETHER);

@@ -543,4 +543,29 @@ mod tests {
         assert_eq!(condition(&conditions, "Programmed", &json!(2)), None);
         assert_eq!(condition(&conditions, "Accepted", &json!(1)), None);
     }
+
+    #[test]
+    fn lists_and_maps_that_an_api_server_leaves_out_when_they_are_empty_are_no_difference() {
+        let patch = |wanted: Value, there: Value| {
+            let object = Object::with_spec(ROUTE, Key::new("shop", "books"), json!({"field": wanted}));
+            object.patch(&json!({"metadata": {"labels": {}}, "spec": there}))
+        };
+        for empty in [json!([]), json!({})] {
+            assert_eq!(patch(empty.clone(), json!({})), None);
+            assert!(patch(empty, json!({"field": [1]})).is_some(), "but what is there goes");
+        }
+        for value in [json!([1]), json!({"a": 1}), json!(""), json!(0), json!(false)] {
+            assert!(patch(value.clone(), json!({})).is_some(), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_no_namespace_has_none_and_one_without_annotations_too() {
+        let whole = |key: Key| Object::with_spec(ROUTE, key, json!({})).whole()["metadata"].clone();
+        assert_eq!(whole(Key::new("", "all")), json!({"name": "all", "labels": {}}));
+        assert_eq!(whole(Key::new("shop", "books")), json!({"name": "books", "namespace": "shop", "labels": {}}));
+        let mut noted = Object::with_spec(ROUTE, Key::new("", "all"), json!({}));
+        noted.annotations = model::Map::from([("a", "b")]);
+        assert_eq!(noted.whole()["metadata"]["annotations"], json!({"a": "b"}));
+    }
 }

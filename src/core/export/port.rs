@@ -483,4 +483,39 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn g13_each_gateway_has_claims_of_its_own() {
+        let hash = |of: [&str; 4]| gateway_hash(&of.map(str::to_owned));
+        let main = hash(["plain", "Gateway", "edge", "main"]);
+        assert!(main.len() == 8 && main.bytes().all(|b| b.is_ascii_hexdigit()), "{main}");
+        assert_eq!(main, hash(["plain", "Gateway", "edge", "main"]));
+        for other in [
+            ["own", "Gateway", "edge", "main"],
+            ["plain", "Gateway", "edge", "other"],
+            ["plain", "Gateway", "edgem", "ain"],
+        ] {
+            assert_ne!(main, hash(other));
+        }
+    }
+
+    #[test]
+    fn g06_the_last_free_port_is_found_wherever_it_is() {
+        for free in 20_000..=20_006 {
+            assert_eq!(probe(&range(20_000, 20_006), &route("books"), |port| port == free), Some(free));
+        }
+        assert_eq!(probe(&range(20_000, 20_006), &route("books"), |_| false), None);
+        let first = |service: &str| probe(&range(20_000, 29_999), &route(service), |_| true).unwrap();
+        let all: BTreeSet<u16> = ["a", "b", "c", "d", "e"].map(first).into();
+        assert!(all.len() > 1, "services begin in different places, so that claims seldom collide: {all:?}");
+    }
+
+    #[test]
+    fn g14_a_published_port_whose_lost_lease_somebody_else_has_by_now_is_not_claimed_again() {
+        let mut cluster = Cluster::new(range(20_000, 20_001));
+        let theirs = cluster.allocate("other", &["films"], &[("films", 20_000)]);
+        assert!(cluster.write(&theirs));
+        let mine = cluster.allocate("public", &["books"], &[("books", 20_000)]);
+        assert!(matches!(mine[&route("books")], Allocation::Claim(20_001, _)), "{mine:?}");
+    }
 }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::core::{
+    engine::Settings,
+    io::{Change, Input, Local},
+};
 
 fn limits(max_percent: u32, min_count: u32) -> DeletionGuard {
     DeletionGuard { max_percent, min_count }
@@ -90,4 +94,53 @@ fn a_delete_is_awaited_with_the_origins_uid_only() {
     assert!(guard.awaits_deletion(&Key::new("shop", "a"), "origin-a"));
     assert!(!guard.awaits_deletion(&Key::new("shop", "a"), "another"));
     assert!(!guard.awaits_deletion(&Key::new("shop", "b"), "origin-b"));
+}
+
+#[test]
+fn what_passed_is_added_up() {
+    let mut guard = Guard::default();
+    (0..3).for_each(|minute| guard.pass(at(minute), 1, 20));
+    assert!(guard.crosses(4, 17, &limits(30, 5)), "7 of 20");
+    assert!(!guard.crosses(3, 17, &limits(30, 5)), "6 of 20");
+}
+
+#[test]
+fn l08_of_listings_that_cover_a_namespace_one_that_went_back_is_enough() {
+    let mut guard = Guard::default();
+    assert_eq!(guard.covers("shop"), None);
+    guard.reached(Some("shop".into()), "100");
+    guard.listed(None, "a", &BTreeMap::new());
+    guard.reached(Some("shop".into()), "100");
+    guard.listed(Some("shop".into()), "a", &[(Some("shop".to_owned()), "99".to_owned())].into());
+    assert_eq!((guard.covers("shop"), guard.covers("stock")), (Some(true), Some(false)));
+}
+
+/// Of origins that are gone with their mirrors nothing must be kept.
+#[test]
+fn origins_that_are_gone_for_good_take_no_room() {
+    let mut guard = Guard::default();
+    let full_at = |guard: &mut Guard, count: usize| {
+        (guard.gone.len()..count).for_each(|n| guard.is_gone(&Key::new("shop", n.to_string())));
+        guard.is_full()
+    };
+    assert!(!full_at(&mut guard, GONE) && full_at(&mut guard, GONE + 1));
+    guard.looked_through = GONE;
+    assert!(!full_at(&mut guard, 2 * GONE) && full_at(&mut guard, 2 * GONE + 1), "it costs little for each");
+    // That many mirrors of a link are deleted one by one, by what is said of their origins.
+    let mut engine = Engine::new(Settings {
+        namespace: "heliostat-system".into(),
+        cluster_domain: "cluster.local".into(),
+        cluster_cidrs: vec![],
+        writes_in_flight: 8,
+        export: None,
+    });
+    let link = serde_json::json!({
+        "apiVersion": "heliostat.dev/v1alpha1", "kind": "ClusterLink", "metadata": {"name": "east", "uid": "u"},
+        "spec": {"kubeconfigSecretRef": {"name": "east"}},
+    });
+    let link: crate::api::ClusterLink = serde_json::from_value(link).unwrap();
+    engine.handle(Input::Local(Local::Link(Change::Set("east".into(), Box::new(link)))), at(0));
+    engine.world.links.get_mut("east").unwrap().guard = guard;
+    engine.look_through_gone("east");
+    assert_eq!(engine.world.links["east"].guard.gone.len(), 0);
 }

@@ -138,3 +138,70 @@ impl StatusBook {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{io::At, model::Uid};
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap()
+    }
+
+    fn east() -> Vec<Subject> {
+        vec![Subject::Link("east".into())]
+    }
+
+    fn launch(book: &mut StatusBook, id: u64, now: Timestamp) {
+        let nothing = At { uid: Uid::default(), resource_version: Default::default() };
+        let flight = Flight { op: WriteOp::DeleteService(Key::default(), nothing), turns: Vec::new() };
+        book.launched(WriteId(id), Subject::Link("east".into()), flight, now);
+    }
+
+    #[test]
+    fn a_status_is_written_soon_not_too_often_and_one_write_at_a_time() {
+        let mut book = StatusBook::default();
+        book.touch_link("east");
+        assert_eq!((book.take_due(at(0)), book.next_due()), (vec![], Some(at(100))), "more may come");
+        book.touch_link("east");
+        assert_eq!((book.take_due(at(99)), book.take_due(at(100)), book.next_due()), (vec![], east(), None));
+        launch(&mut book, 1, at(100));
+        book.touch_link("east");
+        book.touch_link("west");
+        assert_eq!((book.take_due(at(150)), book.next_due()), (vec![], Some(at(250))), "west's");
+        assert_eq!(book.take_due(at(250)), [Subject::Link("west".into())]);
+        assert_eq!((book.take_due(at(5000)), book.next_due()), (vec![], None), "while it is being written");
+        assert!(book.answered(WriteId(1)).is_some() && book.answered(WriteId(1)).is_none());
+        assert_eq!(book.next_due(), Some(at(1100)), "a second after the last");
+        assert_eq!(book.take_due(at(5000)), east());
+        launch(&mut book, 2, at(5000));
+        book.answered(WriteId(2));
+        // One that failed is tried again, a little later still.
+        book.again(Subject::Link("east".into()), at(5100));
+        assert_eq!((book.take_due(at(5100)), book.next_due()), (vec![], Some(at(7100))));
+        // A clock that was set back delays nothing.
+        book.no_later(at(200));
+        assert_eq!(book.next_due(), Some(at(200)));
+        assert_eq!(book.take_due(at(200)), east());
+        book.touch_link("east");
+        assert_eq!((book.take_due(at(210)), book.next_due()), (vec![], Some(at(310))), "nor the next one");
+    }
+
+    #[test]
+    fn of_what_is_gone_nothing_is_due_and_what_comes_by_its_name_does_not_rest() {
+        let mut book = StatusBook::default();
+        let key = Key::new("shop", "all");
+        for round in 0..2 {
+            book.touch_link("east");
+            book.touch_policy(&key);
+            book.touch_binding("public");
+            assert_eq!((book.take_due(at(0)), book.next_due()), (vec![], Some(at(100))), "{round}");
+            launch(&mut book, round, at(0));
+            book.answered(WriteId(round));
+            book.forget_link("east");
+            book.forget_policy(&key);
+            book.forget_binding("public");
+            assert_eq!(book.next_due(), None);
+        }
+    }
+}

@@ -106,3 +106,30 @@ pub(super) fn clean(text: &str, max: usize) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_one_line_and_cut_where_it_is_too_long() {
+        assert_eq!(clean("a\nb\tc", 9), "a b c");
+        for (text, cut) in [("", ""), ("abcd", "abcd"), ("abcde", "abcde"), ("abcdef", "abcd…"), ("äöüßéñ", "äöüß…")]
+        {
+            assert_eq!(clean(text, 5), cut);
+        }
+    }
+
+    #[test]
+    fn a_condition_that_is_kept_is_of_the_spec_that_is_there_now() {
+        let said = |generation, before: &[Condition]| {
+            let mut c = Conditions::new(before, Some(generation), Timestamp::UNIX_EPOCH);
+            c.keep(ConditionType::Ready, yes(Reason::Ready, "so"));
+            c.finish(None, None)
+        };
+        let first = said(1, &[]);
+        let second = said(2, &first);
+        assert_eq!((first[0].observed_generation, second[0].observed_generation), (Some(1), Some(2)));
+        assert_eq!(Condition { observed_generation: Some(1), ..second[0].clone() }, first[0]);
+    }
+}

@@ -156,9 +156,28 @@ impl Cluster {
 
     /// A new process: lists everything and goes on until nothing is left to do.
     pub fn start(&mut self) -> &mut Self {
+        self.start_but(None)
+    }
+
+    /// The same, and objects of one kind have not been listed.
+    pub fn start_without(&mut self, kind: Kind) -> &mut Self {
+        self.start_but(Some(kind))
+    }
+
+    fn start_but(&mut self, unread: Option<Kind>) -> &mut Self {
         self.engine = engine();
         self.dead = false;
-        let mut inputs = vec![
+        let is_read = |input: &Input| match input {
+            Input::Export(ExportNews::Objects(kind, _)) => Some(*kind) != unread,
+            _ => true,
+        };
+        self.feed(self.everything().into_iter().filter(is_read).collect());
+        self
+    }
+
+    /// What a new process lists.
+    pub fn everything(&self) -> Vec<Input> {
+        let first = [
             Input::Local(Local::Link(Change::All(BTreeMap::new()))),
             Input::Local(Local::Policy(Change::All(BTreeMap::new()))),
             Input::Local(Local::Service(Change::All(BTreeMap::new()))),
@@ -169,9 +188,7 @@ impl Cluster {
             Input::Local(Local::Namespace(Change::All(BTreeMap::<String, LocalNamespace>::new()))),
             Input::Export(ExportNews::Node(Change::All(BTreeMap::<String, RemoteNode>::new()))),
         ];
-        inputs.extend(self.listings());
-        self.feed(inputs);
-        self
+        first.into_iter().chain(self.listings()).collect()
     }
 
     pub fn listings(&self) -> Vec<Input> {

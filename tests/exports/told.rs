@@ -1,0 +1,97 @@
+//! What a binding's status says, and when nothing can be said yet.
+
+use heliostat::core::export::object::ObjectId;
+use jiff::SignedDuration;
+use serde_json::json;
+
+use crate::common::{binding, exporter::*, key};
+
+fn says(cluster: &Cluster, kind: &str) -> (String, String) {
+    let (status, reason, _) = cluster.condition("public", kind);
+    (status, reason)
+}
+
+fn reconciling(cluster: &Cluster) -> Option<String> {
+    let status = cluster.bindings["public"].status.as_ref().unwrap();
+    status.conditions.iter().find(|c| c.type_ == "Reconciling").map(|c| c.message.clone())
+}
+
+fn is(status: &str, reason: &str) -> (String, String) {
+    (status.to_owned(), reason.to_owned())
+}
+
+#[test]
+fn a_binding_is_reconciling_as_long_as_its_gateway_is_waited_for_within_reason() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.prompt = false;
+    cluster.start();
+    let message = reconciling(&cluster).unwrap();
+    assert!(message.starts_with("2 routes are waited for"), "{message}");
+    cluster.pass(SignedDuration::from_secs(61));
+    assert_eq!(reconciling(&cluster), None, "it is said to be not ready instead");
+    cluster.prompt = true;
+    let routes: Vec<_> = cluster.objects.iter_mut().filter(|(id, _)| id.kind == ROUTE).collect();
+    routes.into_iter().for_each(|(_, route)| route["status"]["programmed"] = json!(true));
+    cluster.settle();
+    assert_eq!((reconciling(&cluster), says(&cluster, "Ready")), (None, is("True", "Ready")));
+}
+
+#[test]
+fn a_binding_is_not_ready_for_the_reason_that_stops_it() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.gateway(&["203.0.113.7"]);
+    cluster.start();
+    assert_eq!(says(&cluster, "Ready"), is("False", "PublicPlaintext"));
+    let mut cluster = Cluster::new(json!({}));
+    let gateway = ObjectId { kind: GATEWAY, key: key("edge/main") };
+    cluster.objects.remove(&gateway);
+    cluster.start();
+    assert_eq!(says(&cluster, "Ready"), is("False", "RefNotFound"));
+    cluster.gateway(&[]);
+    cluster.settle();
+    assert_eq!(says(&cluster, "Ready"), is("False", "Pending"), "no address");
+    cluster.services.clear();
+    cluster.settle();
+    assert_eq!(says(&cluster, "Ready"), is("True", "Ready"), "nor is any needed");
+}
+
+/// A restart says nothing before it knows, and what a spec that nobody has judged says is not known.
+#[test]
+fn while_the_gateway_is_being_read_what_was_told_stands() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let told = cluster.bindings["public"].status.clone().unwrap();
+    assert!(told.services.is_some() && !told.addresses.is_empty());
+    let restart = |cluster: &mut Cluster| {
+        cluster.told();
+        cluster.now += SignedDuration::from_hours(9);
+        cluster.start_without(GATEWAY);
+        assert_eq!(cluster.told(), Vec::<String>::new(), "nothing is written, no port is let go");
+        cluster.bindings["public"].status.clone().unwrap()
+    };
+    assert_eq!(restart(&mut cluster), told);
+    cluster.bindings.get_mut("public").unwrap().metadata.generation = Some(2);
+    let now = restart(&mut cluster);
+    assert_eq!((now.observed_generation, &now.services, &now.addresses), (Some(2), &told.services, &told.addresses));
+    assert_eq!(says(&cluster, "ResolvedRefs"), is("Unknown", "Pending"));
+    cluster.settle();
+    assert_eq!(says(&cluster, "ResolvedRefs"), is("True", "Resolved"));
+    assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn a_spec_that_cannot_be_understood_stalls_and_takes_nothing_back() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let before = cluster.outside_ports("books");
+    let mut odd = binding("public", spec(json!({"ports": {"from": 20000, "to": 20099, "lease": "soon"}})));
+    odd.metadata.generation = Some(2);
+    odd.status = cluster.bindings["public"].status.clone();
+    cluster.bindings.insert("public".into(), odd);
+    cluster.told();
+    cluster.settle().pass(SignedDuration::from_hours(9));
+    assert_eq!((cluster.told(), cluster.outside_ports("books")), (vec![], before));
+    assert_eq!(says(&cluster, "Stalled"), is("True", "InvalidSpec"));
+    assert_eq!(says(&cluster, "Ready"), is("False", "InvalidSpec"));
+    assert_eq!(cluster.bindings["public"].status.as_ref().unwrap().observed_generation, Some(2));
+}

@@ -103,6 +103,18 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_told_with_what_caused_it_and_each_word_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no route")]
+        struct Cause;
+        #[derive(Debug, thiserror::Error)]
+        #[error("connecting failed")]
+        struct Outer(#[source] Cause);
+        let error = kube::Error::Service(Box::new(Outer(Cause)));
+        assert_eq!(causes(&error), "ServiceError: connecting failed: no route");
+    }
+
+    #[test]
     fn l12_refusals_are_told_apart() {
         let status = |reason: &str| json!({"kind": "Status", "reason": reason, "message": "m"});
         for (code, reason, kind) in [

@@ -124,3 +124,16 @@ fn a_binding_says_whether_its_link_is_there_and_how_many_mirrors_it_feeds() {
     assert_eq!(status.observed_generation, Some(3));
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("--export")));
 }
+
+#[test]
+fn how_many_mirrors_a_gateway_by_hand_feeds_is_counted_also_when_one_goes() {
+    let ports = [port("http", 80)];
+    let mut sim = with_import(&ports, "Host", json!({"port": 8000}));
+    let mut maps = origin("m1");
+    maps.ports = ports.to_vec().into();
+    sim.origin("shop/maps", maps);
+    let count = |sim: &Sim| sim.bindings["by-hand"].status.as_ref().unwrap().services.unwrap().programmed;
+    assert_eq!(count(&sim), 2);
+    sim.remote("east", heliostat::core::io::RemoteEvent::ServiceGone(key("shop/maps"), "m1".into()));
+    assert_eq!((sim.names(), count(&sim)), (vec!["shop/books-east".to_owned()], 1));
+}

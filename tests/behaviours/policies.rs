@@ -187,3 +187,12 @@ fn origins_that_cannot_be_mirrored_say_why() {
     assert_eq!(refused("shop/books", |o| o.ports = vec![].into()).as_deref(), Some("PortUnsupported"));
     assert_eq!(refused("shop/books", |o| o.ports = vec![port("db", 5)].into()).as_deref(), Some("PortUnsupported"));
 }
+
+#[test]
+fn a_preview_counts_what_would_be_changed() {
+    let mut sim = Sim::with_books();
+    sim.set_policy(policy("shop/all", json!({"preview": true, "services": {"ports": ["9090"]}})));
+    let conditions = &sim.policies[&key("shop/all")].status.as_ref().unwrap().conditions;
+    let programmed = conditions.iter().find(|c| c.type_ == "Programmed").unwrap();
+    assert_eq!(programmed.message, "would create 0, update 1, delete 0");
+}

@@ -284,3 +284,53 @@ fn p04_a_status_is_written_once_though_no_watch_shows_it_and_again_only_when_it_
     let (first, again, _) = answered(transient);
     assert_eq!(first.iter().collect::<std::collections::BTreeSet<_>>(), again.iter().collect());
 }
+
+#[test]
+fn a_link_that_has_never_been_listed_says_what_it_waits_for() {
+    let ready = |sim: &Sim| {
+        let conditions = &sim.links["east"].status.as_ref().unwrap().conditions;
+        conditions.iter().find(|c| c.type_ == "Ready").unwrap().message.clone()
+    };
+    let mut sim = Sim::fixture();
+    sim.lose("east");
+    assert_eq!(ready(&sim), "no complete listing yet: no answer");
+    sim.connect("east");
+    assert_eq!(ready(&sim), "the first complete listing of the remote is awaited");
+}
+
+#[test]
+fn a_restart_says_nothing_of_a_link_before_it_was_tried_and_then_that_it_is_lost() {
+    let mut sim = Sim::fixture();
+    sim.remote("east", refused(Reason::CredentialsNotFound));
+    let before = of_link(&sim);
+    sim.restart();
+    sim.settle();
+    assert_eq!(of_link(&sim), before);
+    let mut sim = Sim::with_books();
+    sim.restart();
+    sim.lose("east");
+    assert_eq!(of_link(&sim)[3..], ["Connected=False/RemoteUnreachable", "Synced=False/Stale"]);
+}
+
+#[test]
+fn a_policy_whose_spec_is_changed_while_nothing_is_known_says_of_which_spec_it_speaks() {
+    let mut sim = Sim::with_books();
+    let before = of_policy(&sim);
+    sim.restart();
+    sim.set_policy(policy("shop/all", json!({"services": {"ports": ["9090"]}})));
+    assert_eq!(of_policy(&sim)[1..], before[1..]);
+}
+
+#[test]
+fn a_link_says_which_other_one_leads_to_the_same_cluster() {
+    let mut sim = Sim::with_books();
+    sim.set_link(link("north", json!({})));
+    let accepted = |sim: &Sim, name: &str| {
+        let conditions = &sim.links[name].status.as_ref().unwrap().conditions;
+        conditions.iter().find(|c| c.type_ == "Accepted").unwrap().message.clone()
+    };
+    sim.remote("north", connected("east-uid"));
+    sim.remote("north", listed("east-uid", &[], &[]));
+    assert_eq!(accepted(&sim, "north"), "the spec is accepted; note that link east leads to the same cluster");
+    assert_eq!(accepted(&sim, "east"), "the spec is accepted; note that link north leads to the same cluster");
+}

@@ -300,3 +300,40 @@ fn only_routes_of_ours_that_are_not_on_their_way_out_are_written() {
         assert_eq!(cluster.objects[&id], going, "{labels:?}");
     }
 }
+
+#[test]
+fn a_service_whose_port_is_being_claimed_is_pending() {
+    let mut cluster = Cluster::new(json!({}));
+    let mut last = None;
+    let everything = cluster.everything();
+    for input in everything.into_iter().chain(std::iter::repeat_n(Input::Tick, 3)) {
+        for output in cluster.engine.handle(input, cluster.now) {
+            if let Output::Write(Write { op: WriteOp::BindingStatus(_, _, status), .. }) = output {
+                last = status.services;
+            }
+        }
+        cluster.now += SignedDuration::from_secs(1);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.selected, last.programmed, last.pending, last.failed), (1, 0, 1, 0));
+}
+
+#[test]
+fn what_is_to_be_followed_is_said_once_and_only_so_many_writes_are_under_way() {
+    let mut cluster = Cluster::new(json!({}));
+    (0..40).for_each(|n| cluster.export(&format!("s{n:02}"), &[("http", 80)]));
+    let (mut followed, mut writes) = (Vec::new(), 0);
+    let everything = cluster.everything();
+    for input in everything.into_iter().chain([Input::Tick]) {
+        for output in cluster.engine.handle(input, cluster.now) {
+            match output {
+                Output::Follow(kinds) => followed.push(kinds.into_iter().collect::<Vec<_>>()),
+                Output::Write(Write { op: WriteOp::CreateObject(..), .. }) => writes += 1,
+                _ => {}
+            }
+        }
+        cluster.now += SignedDuration::from_secs(1);
+    }
+    assert_eq!((followed.len(), writes), (1, 32));
+    assert!([LEASE, PUBLISHED_SLICE, ROUTE].iter().all(|kind| followed[0].contains(kind)), "{followed:?}");
+}

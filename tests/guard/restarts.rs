@@ -102,3 +102,23 @@ fn suspend_and_staleness_are_told_once() {
     sim.pass(SignedDuration::from_mins(6));
     assert_eq!(events(&mut sim), Vec::<&str>::new());
 }
+
+#[test]
+fn l06_that_something_is_held_is_said_also_while_the_link_is_lost_after_a_restart() {
+    let mut sim = with_mirrors(10);
+    sim.remote("east", listing(0..4, Some(110)));
+    sim.restart();
+    sim.lose("east");
+    assert_eq!(sim.link_condition("east", "Connected").unwrap().0, "False");
+    assert_eq!(condition(&sim), held());
+}
+
+#[test]
+fn l06_of_what_is_held_a_policy_lists_no_more_than_of_other_failures() {
+    let mut sim = with_mirrors(60);
+    sim.remote("east", listing(0..4, Some(110)));
+    assert_eq!(condition(&sim), held());
+    let policies: Vec<_> = sim.policies.values().filter_map(|policy| policy.status.as_ref()).collect();
+    let [status] = &policies[..] else { panic!("{policies:?}") };
+    assert_eq!((status.failures.len(), status.services.unwrap().mirrored), (32, 60));
+}

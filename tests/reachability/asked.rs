@@ -278,3 +278,31 @@ fn a_lost_link_goes_on_being_probed_and_another_cluster_is_not() {
     assert_eq!(sim.probes(), BTreeMap::new());
     assert_eq!(sim.endpoints("shop/books-east"), SECOND, "what is frozen stays as it is");
 }
+
+#[test]
+fn content_is_asked_for_at_the_port_called_http_and_only_where_the_gateways_name_leads() {
+    let mut sim = with_two();
+    sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(true));
+    let ports = [("admin", 20800), ("http", 20900)];
+    sim.slice("heliostat-system/probe-1", published("heliostat-probe", "public", &[ONE], &ports));
+    assert_eq!(sim.probes()[&target("public", ONE)], content(20900, None));
+    let mut by_name = probe_slice("public", &["gw.east.example"], 20900);
+    by_name.address_type = AddressType::Fqdn;
+    sim.slice("heliostat-system/probe-1", by_name);
+    assert_eq!(sim.probes()[&target("public", ONE)], connection(20001), "nobody knows where that name leads");
+}
+
+#[test]
+fn an_address_that_was_never_withdrawn_is_reachable_by_a_connection_while_nobody_answers() {
+    let mut sim = with_two();
+    sim.origin(PROBE, probe_service());
+    sim.slice("heliostat-system/probe-pods", probe_pods(false));
+    let three = "198.51.100.3";
+    sim.slice("heliostat-system/probe-1", probe_slice("public", &[ONE, TWO, three], 20900));
+    let ports = [("http", 20001), ("grpc", 20002)];
+    sim.slice("shop/books-gw", published("books", "public", &[ONE, TWO, three], &ports));
+    assert_eq!(sim.probes()[&target("public", three)], meanwhile(20001));
+    sim.probed("public", three, Verdict::Reachable);
+    assert_eq!(sim.gateways()[2], "public 198.51.100.3 true");
+}

@@ -129,3 +129,30 @@ fn what_was_switched_off_while_nobody_ran_is_not_remembered() {
     assert_eq!(sim.endpoints("shop/books-east"), BOTH);
     assert_eq!(sim.gateways(), ["public 198.51.100.1 ?", "public 198.51.100.2 ?"]);
 }
+
+#[test]
+fn what_an_earlier_process_saw_down_is_named_until_it_is_known_better() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    let told = sim.reachable();
+    assert!(is(told.clone(), "False", "Unreachable").contains(ONE));
+    sim.restart();
+    sim.connect("east");
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    sim.probed("public", TWO, failing());
+    assert_eq!(sim.reachable(), told);
+}
+
+#[test]
+fn what_an_earlier_process_saw_down_and_is_not_in_use_any_more_is_forgotten() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    sim.restart();
+    sim.connect("east");
+    let gateway = |addresses: &[&str]| published("books", "public", addresses, &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway(&[TWO]))]);
+    sim.slice("shop/books-gw", gateway(&[ONE, TWO]));
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    assert_eq!(sim.gateways()[0], "public 198.51.100.1 ?");
+}

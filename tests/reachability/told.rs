@@ -1,7 +1,8 @@
 //! What links say of it, and what they say when it is the prober that is cut off.
 
 use heliostat::core::{
-    io::{About, Input, Output},
+    io::{About, Input, Output, RemoteEvent},
+    model::AddressType,
     reach::{Target, Verdict},
 };
 use jiff::SignedDuration;
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     BOTH, ONE, Probing, SECOND, TWO,
-    common::{Sim, link, origin, policy, published},
+    common::{Sim, key, link, origin, policy, published},
     down, is, silent, with_two,
 };
 
@@ -132,4 +133,57 @@ fn gateways_are_listed_by_the_number_of_their_address_and_that_all_answer_is_sai
     let addresses = ["198.51.100.10", "198.51.100.9"];
     sim.slice("shop/books-gw", published("books", "public", &addresses, &[("http", 20001), ("grpc", 20002)]));
     assert_eq!(sim.gateways(), ["public 198.51.100.9 ?", "public 198.51.100.10 ?"]);
+}
+
+#[test]
+fn the_list_of_gateways_stays_in_order_whichever_of_them_does_not_answer() {
+    let mut sim = with_two();
+    sim.probed("public", TWO, down());
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 true", "public 198.51.100.2 false"]);
+}
+
+#[test]
+fn where_nothing_is_probed_any_more_nothing_is_said_of_it() {
+    let mut sim = with_two();
+    is(sim.reachable(), "True", "Reachable");
+    sim.remote("east", RemoteEvent::SliceGone(key("shop/books-gw")));
+    assert_eq!((sim.gateways(), sim.reachable()), (vec![], None));
+}
+
+#[test]
+fn while_an_address_is_awaited_bad_news_are_told_and_good_ones_are_not_yet() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    assert!(is(sim.reachable(), "False", "Unreachable").contains(ONE));
+    let mut maps = published("maps", "named", &["gw.east.example"], &[("http", 20001), ("grpc", 20002)]);
+    maps.address_type = AddressType::Fqdn;
+    sim.origin("shop/maps", origin("m1"));
+    sim.slice("shop/maps-gw", maps);
+    sim.probed("public", TWO, down());
+    sim.probed("public", ONE, Verdict::Reachable);
+    let message = is(sim.reachable(), "False", "Unreachable");
+    assert!(message.contains(TWO) && !message.contains(ONE), "{message}");
+    sim.probed("public", TWO, Verdict::Reachable);
+    is(sim.reachable(), "False", "Unreachable");
+    let answer = Ok(vec!["198.51.100.3".parse().unwrap()]);
+    sim.give(Input::Resolved { host: "gw.east.example".into(), answer, expired: false });
+    sim.settle();
+    sim.probed("named", "198.51.100.3", Verdict::Reachable);
+    is(sim.reachable(), "True", "Reachable");
+}
+
+#[test]
+fn that_only_the_first_addresses_are_probed_is_said_where_they_all_answer() {
+    let mut sim = Sim::fixture();
+    sim.connect("east");
+    let addresses: Vec<String> = (1..=40).map(|n| format!("198.51.100.{n}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let gateway = published("books", "public", &addresses, &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    for target in sim.probes().into_keys() {
+        sim.give(Input::Probed { target, verdict: Verdict::Reachable });
+    }
+    sim.settle();
+    let message = is(sim.reachable(), "True", "Reachable");
+    assert!(message.ends_with("; of them the first 32 are probed"), "{message}");
 }

@@ -139,3 +139,12 @@ fn no_two_events_have_one_name() {
     assert_ne!(first, event_name(&link, at("2026-01-02T03:04:05.000006001Z")));
     assert_ne!(first, event_name(&About::Link("west".into(), "v".into()), at("2026-01-02T03:04:05.000006Z")));
 }
+
+#[test]
+fn what_was_not_spent_is_not_saved_up_beyond_the_burst() {
+    let start = Instant::now();
+    let mut budget = Budget::new(2, SECOND, start);
+    let taken = |budget: &mut Budget, at| (0..5).filter(|_| budget.take(at)).count();
+    assert_eq!(taken(&mut budget, start + SECOND * 10), 2);
+    assert_eq!(taken(&mut budget, start + SECOND * 11), 1, "it was full until it was drawn on");
+}

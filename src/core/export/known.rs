@@ -137,3 +137,43 @@ impl Known {
         if ready.is_empty() { usable(|endpoint| endpoint.readiness.serving) } else { ready }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::{AddressType, Family, Protocol, Readiness, RemoteNode, RemoteSliceCommon, SlicePort};
+
+    #[test]
+    fn nodes_are_news_when_they_change() {
+        let node = |usable| RemoteNode { usable, external: vec![], internal: vec!["10.0.0.1".into()] };
+        let mut known = Known::default();
+        let news = |known: &mut Known, usable| known.take(ExportNews::Node(Change::Set("n1".into(), node(usable))));
+        assert_eq!([true, true, false].map(|usable| news(&mut known, usable)), [true, false, true]);
+    }
+
+    #[test]
+    fn the_pods_of_a_port_are_reached_at_the_port_of_its_name_and_protocol() {
+        let port = |protocol, name: &str, port| SlicePort { name: name.into(), port, protocol, app_protocol: None };
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        let ports = vec![port(udp, "dns", 1), port(tcp, "other", 2), port(tcp, "dns", 3)].into();
+        let readiness = Readiness::all(true);
+        let pod = RemoteEndpoint { address: Some("10.1.0.1".into()), readiness, hostname: None, node: None };
+        let slice = RemoteSlice {
+            role: SliceRole::Pods { service: "dns".into() },
+            common: RemoteSliceCommon { address_type: AddressType::Ip(Family::V4), ports }.into(),
+            endpoints: [pod].into_iter().collect(),
+            trigger_time: None,
+        };
+        let mut known = Known::default();
+        known.take(ExportNews::Slice(Change::Set(Key::new("shop", "dns-abc"), slice)));
+        let dns = OriginPort {
+            name: "dns".into(),
+            port: 53,
+            protocol: tcp,
+            app_protocol: None,
+            node_port: None,
+            pod_port: None,
+        };
+        assert_eq!(known.endpoints(&Key::new("shop", "dns"), &dns), ["10.1.0.1:3".parse().unwrap()].into());
+    }
+}

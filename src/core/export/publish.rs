@@ -206,3 +206,18 @@ pub fn published_ports(published: &[Published], services: &BTreeMap<Key, Origin>
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_what_is_published_are_read_and_none_where_there_are_none() {
+        let names = |text: Option<&str>| {
+            let slice = serde_json::json!({"metadata": {"annotations": {HOSTNAMES_ANNOTATION: text}}});
+            read(&Key::new("shop", "books-abc"), &slice).hostnames.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some("books,books.shop")), ["books", "books.shop"]);
+        assert!(names(Some("")).is_empty() && names(None).is_empty());
+    }
+}

@@ -112,6 +112,8 @@ mod tests {
             assert_eq!(told(&[bad], &[bad]), Vec::<String>::new(), "{bad:?} is not told again");
             assert_eq!(told(&[bad], &good), back);
         }
+        let refused = [("Accepted", "False", "InvalidSpec")];
+        assert_eq!(told(&[("Accepted", "True", "Suspended")], &refused), Vec::<String>::new(), "nothing is resumed");
         assert_eq!(told(&good, &good), Vec::<String>::new());
         assert_eq!(told(&[], &good), Vec::<String>::new());
     }

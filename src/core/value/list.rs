@@ -114,3 +114,16 @@ impl<T: fmt::Debug> fmt::Debug for List<T> {
         self.as_slice().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::model::Family;
+
+    #[test]
+    fn a_list_equals_what_holds_the_same() {
+        let (one, two) = (vec![Family::V4], vec![Family::V4, Family::V6]);
+        assert!(List::from(one.clone()) == one && List::from(one.clone()) != two);
+        assert_eq!(List::alone(two.clone()).shared(), List::from(two));
+    }
+}

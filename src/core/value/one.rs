@@ -100,6 +100,7 @@ mod tests {
         assert_ne!(a, b);
         b.insert("one".into(), "x".into());
         assert_eq!(a, b, "by what they are, and not by where they lie");
+        assert!(One(Arc::new(1)) < One(Arc::new(2)));
         assert!(Arc::ptr_eq(&a.0, &map().0), "who changed a copy has not changed what others get");
     }
 }

@@ -184,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_stands_for_its_letters_in_every_form() {
+        let text: Text = "shop".parse().unwrap();
+        let letters: &str = text.as_ref();
+        assert_eq!(letters, "shop");
+        assert_eq!(Text(ArcStr::from("shop")), text, "by what they are, and not by where they lie");
+        assert!(*"shop" == text && *"shops" != text && "shop" == text && "shops" != text);
+    }
+
+    #[test]
     fn texts_are_ordered_as_strings_are() {
         let mut texts: Vec<Text> = ["b", "", "a", "ab", "B"].into_iter().map(Text::from).collect();
         texts.sort();

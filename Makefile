@@ -21,14 +21,11 @@ GUNGRAUN_ROOT := $(CACHE)/gungraun-runner-$(GUNGRAUN_VERSION)
 
 CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS_ROOT := $(CACHE)/cargo-mutants-$(CARGO_MUTANTS_VERSION)
-SHARD ?= 0/16
-JOBS ?= 1
-SECONDS_AT_MOST ?= 3600
 
 # What the tests have printed; e2e/run writes there, too.
 RESULTS := dist/results
 
-SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci benches e2e)
+SCRIPTS = $(shell grep -rlI '^\#!/usr/bin/env bash' .ci benches e2e tests)
 
 .PHONY: help
 help: ## This list
@@ -171,29 +168,9 @@ rig: ## What the clusters are made of: Debian packages, and Kubernetes built fro
 mutants: ## Breaks each promise on purpose, as tests/mutants/table.yaml says: a test must notice. MUTANTS="a b": those
 	cargo test --locked --test mutants -- $(MUTANTS)
 
-# By what most changes are noticed within seconds, and with the library built once instead of twice. Only
-# what this lets pass is tried with all that needs no cluster and holds both folders to their promises.
-MUTANTS_FIRST := $(addprefix --cargo-test-arg=--test=,behaviours exports reachability propagation)
-MUTANTS_THEN := --cargo-test-arg=--lib $(MUTANTS_FIRST) $(addprefix --cargo-test-arg=--test=,guard linkerd properties quarantine)
-# The core before the rest, and from a shard as much as there is time for: what was begun is reported.
 .PHONY: mutants-all
 mutants-all: $(CARGO_MUTANTS_ROOT)/bin/cargo-mutants ## Any small change of src/core, then src/apply. SHARD=0/16, SECONDS_AT_MOST=3600, JOBS=1; FILES="src/core/guard.rs": those
-	@mkdir -p dist/mutants/first; end=$$((SECONDS + $(SECONDS_AT_MOST))); missed=0; \
-	try() { \
-	  local code=0 left=$$((end - SECONDS)); ((left > 0)) || { echo "mutants-all: no time left for $$files" >&2; return 1; }; \
-	  timeout --signal=INT $$left $< mutants --jobs $(JOBS) --file "$$files" "$$@" || code=$$?; \
-	  case $$code in 0 | 2 | 3) ;; 124 | 130) echo "mutants-all: $$files was cut short after $(SECONDS_AT_MOST) s" >&2 ;; *) exit $$code ;; esac; \
-	  return $$((code == 2 || code == 3 ? 2 : 0)); \
-	}; \
-	for files in $(or $(FILES),'src/core/**' 'src/apply/**'); do \
-	  name=$${files//[^a-z]/-}; first=dist/mutants/first/$$name; rm -rf "dist/mutants/$$name"; code=0; \
-	  try --output "$$first" $(if $(FILES),,--shard $(SHARD)) $(MUTANTS_FIRST) || code=$$?; ((code != 1)) || break; \
-	  mapfile -t passed < <(sed 's/[][\\.*^$$()+?{}|]/\\&/g; s/.*/--re=^&$$/' "$$first/mutants.out/missed.txt"); \
-	  (($${#passed[@]})) || continue; \
-	  code=0; try --output "dist/mutants/$$name" "$${passed[@]}" $(MUTANTS_THEN) || code=$$?; ((code == 0)) || missed=1; \
-	done; \
-	echo "what was missed: cat dist/mutants/*/mutants.out/missed.txt; what is known of it: tests/mutants/survivors.md"; \
-	exit $$missed
+	CARGO_MUTANTS=$< tests/mutants/all
 
 ##@ Measure
 .PHONY: bench

@@ -1,11 +1,13 @@
-//! The controller as a process of its own, optimised, with the administrator's kubeconfig.
+//! The controller as a process of its own, optimised, with the administrator's kubeconfig and the environment
+//! of the shipped Deployment.
 
-use std::{fs::File, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, fs::File, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use serde_json::Value;
 use tokio::{
     net::TcpListener,
     process::{Child, Command},
@@ -34,6 +36,7 @@ impl Program {
             .args(["controller", "--listen", &listen.to_string(), "--kubeconfig"])
             .arg(&self.kubeconfig)
             .env_remove("RUST_LOG")
+            .envs(shipped_environment()?)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -42,6 +45,16 @@ impl Program {
             .context("cannot start the controller")?;
         Ok(Controller { process, listen, log: self.log.clone() })
     }
+}
+
+/// What the shipped Deployment sets in the controller's environment.
+fn shipped_environment() -> anyhow::Result<BTreeMap<String, String>> {
+    let deployment: Value = serde_saphyr::from_str(include_str!("../../config/deployment.yaml"))?;
+    let env = deployment.pointer("/spec/template/spec/containers/0/env").and_then(Value::as_array);
+    let env = env.context("config/deployment.yaml sets no environment")?.iter();
+    let text = |entry: &Value, field: &str| entry[field].as_str().map(str::to_owned);
+    let variable = |entry| text(entry, "name").zip(text(entry, "value")).context("only plain values can be set here");
+    env.map(variable).collect()
 }
 
 /// A running controller.

@@ -1,6 +1,9 @@
 //! What a binding's status says, and when nothing can be said yet.
 
-use heliostat::core::export::object::ObjectId;
+use heliostat::core::{
+    export::object::{KindNews, ObjectId},
+    io::{ExportNews, Input},
+};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -76,6 +79,30 @@ fn while_the_gateway_is_being_read_what_was_told_stands() {
     assert_eq!(says(&cluster, "ResolvedRefs"), is("Unknown", "Pending"));
     cluster.settle();
     assert_eq!(says(&cluster, "ResolvedRefs"), is("True", "Resolved"));
+    assert!(cluster.is_ready("books"));
+}
+
+/// Rights that were taken while no controller ran do not come back by themselves.
+#[test]
+fn a_gateway_that_cannot_be_read_after_a_restart_is_told_and_keeps_what_it_carries() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let told = cluster.bindings["public"].status.clone().unwrap();
+    cluster.told();
+    cluster.start_without(GATEWAY);
+    let forbidden = KindNews::Failed("403 gateways is forbidden".into());
+    cluster.feed(vec![Input::Export(ExportNews::Objects(GATEWAY, forbidden))]);
+    cluster.pass(SignedDuration::from_hours(9));
+    assert_eq!(cluster.told(), Vec::<String>::new(), "nothing is written, no port is let go");
+    let (status, _, message) = cluster.condition("public", "ResolvedRefs");
+    assert_eq!(status, "Unknown");
+    assert!(message.ends_with("cannot be read: 403 gateways is forbidden"), "{message}");
+    assert_eq!(says(&cluster, "Ready"), is("False", "Pending"));
+    let now = cluster.bindings["public"].status.clone().unwrap();
+    assert_eq!((now.services, now.addresses), (told.services, told.addresses.clone()));
+    cluster.settle();
+    let now = cluster.bindings["public"].status.clone().unwrap();
+    assert_eq!((says(&cluster, "Ready"), now.services), (is("True", "Ready"), told.services));
     assert!(cluster.is_ready("books"));
 }
 

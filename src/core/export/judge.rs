@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 use super::{
     binding::CheckedExport,
     object::{self, Object, ObjectId, PUBLISHED_SLICE},
-    pass::{ObjectChange, ObjectWrite, Pass, Report, View, is_made_by_us},
+    pass::{ObjectChange, ObjectWrite, Pass, Report, Unread, View, is_made_by_us},
     port::{self, Allocation, PortClaims, Terms},
     provider::{ExportPlan, Gateway, Programmed, Provider, Rendered, Route, RouteId},
     publish::{self, OutsidePort, Publication, Published},
@@ -87,12 +87,11 @@ impl<'a> One<'a, '_> {
             self.provider.kinds().into_iter().find(|kind| *view.known.objects.of(*kind) == object::Known::Unknown);
         if let Some(kind) = unread {
             view.keep(name, claims, needed);
-            let why = view
-                .known
-                .objects
-                .failure(kind)
-                .map_or_else(|| "is being read".to_owned(), |why| format!("cannot be read: {why}"));
-            return Report { waiting: Some(format!("{kind} {why}")), ..Report::default() };
+            let unread = match view.known.objects.failure(kind) {
+                Some(why) => Unread { what: format!("{kind} cannot be read: {why}"), failed: true },
+                None => Unread { what: format!("{kind} is being read"), failed: false },
+            };
+            return Report { waiting: Some(unread), ..Report::default() };
         }
         let around = view.surroundings(name);
         let gateway = match self.provider.gateway(&around) {

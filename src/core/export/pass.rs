@@ -95,6 +95,15 @@ pub enum ObjectChange {
     Delete,
 }
 
+/// A kind of objects that is not known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unread {
+    /// Which, and why, in words.
+    pub what: String,
+    /// It was asked for in vain, which does not pass by itself.
+    pub failed: bool,
+}
+
 /// What is said of a binding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -103,7 +112,7 @@ pub struct Report {
     /// Why the gateway cannot be used.
     pub unresolved: Option<Refusal>,
     /// What must be known before anything can be said.
-    pub waiting: Option<String>,
+    pub waiting: Option<Unread>,
     /// What is wrong with a gateway that can be used.
     pub unwell: Option<Refusal>,
     /// The gateway's addresses in use.

@@ -26,7 +26,7 @@ impl Engine {
         let report = report?;
         let generation = binding.metadata.generation;
         let told_before = before.observed_generation == generation && !before.conditions.is_empty();
-        if report.waiting.is_some() && told_before {
+        if told_before && report.waiting.as_ref().is_some_and(|unread| !unread.failed) {
             return None;
         }
         let mut c = Conditions::new(&before.conditions, generation, self.now);
@@ -67,7 +67,7 @@ fn say(c: &mut Conditions<'_>, report: &Report) {
         None => yes(Reason::Accepted, "the spec is accepted"),
     };
     let resolved = match (&report.waiting, &report.unresolved) {
-        (Some(what), _) => (Truth::Unknown, Reason::Pending, what.clone()),
+        (Some(unread), _) => (Truth::Unknown, Reason::Pending, unread.what.clone()),
         (None, Some(refusal)) => no(refusal),
         (None, None) => yes(Reason::Resolved, "the gateway is there"),
     };
@@ -108,8 +108,8 @@ fn programmed(report: &Report) -> Says {
     if let Some(refusal) = report.refused.as_ref().or(report.unresolved.as_ref()) {
         return (Truth::False, refusal.reason, refusal.message.clone());
     }
-    if let Some(what) = &report.waiting {
-        return (Truth::Unknown, Reason::Pending, what.clone());
+    if let Some(unread) = &report.waiting {
+        return (Truth::Unknown, Reason::Pending, unread.what.clone());
     }
     if report.pending > 0 {
         return (Truth::False, Reason::Pending, waits(report, "are waited for"));
@@ -136,5 +136,5 @@ fn waits(report: &Report, what: &str) -> String {
 
 fn wait(report: &Report) -> Option<String> {
     let pending = (report.pending > 0 && !report.overdue).then(|| waits(report, "are waited for"));
-    report.waiting.clone().or(pending)
+    report.waiting.as_ref().map(|unread| unread.what.clone()).or(pending)
 }

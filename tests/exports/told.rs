@@ -1,7 +1,7 @@
 //! What a binding's status says, and when nothing can be said yet.
 
 use heliostat::core::{
-    export::object::{KindNews, ObjectId},
+    export::object::{KindNews, LEASE, ObjectId},
     io::{ExportNews, Input},
 };
 use jiff::SignedDuration;
@@ -104,6 +104,23 @@ fn a_gateway_that_cannot_be_read_after_a_restart_is_told_and_keeps_what_it_carri
     let now = cluster.bindings["public"].status.clone().unwrap();
     assert_eq!((says(&cluster, "Ready"), now.services), (is("True", "Ready"), told.services));
     assert!(cluster.is_ready("books"));
+}
+
+#[test]
+fn what_the_api_server_refuses_to_make_is_a_failure_of_its_service_until_it_is_made() {
+    for kind in [LEASE, ROUTE] {
+        let mut cluster = Cluster::new(json!({}));
+        cluster.forbidden = Some(kind);
+        cluster.start();
+        let status = cluster.bindings["public"].status.clone().unwrap();
+        let failures: Vec<_> = status.failures.iter().map(|f| (f.name.as_str(), f.reason.as_str())).collect();
+        let told = |(name, reason): &(&str, &str)| name.starts_with("books") && *reason == "Forbidden";
+        assert!(!failures.is_empty() && failures.iter().all(told), "{kind}: {failures:?}");
+        cluster.forbidden = None;
+        cluster.pass(SignedDuration::from_mins(5));
+        assert!(cluster.is_ready("books"), "{kind}");
+        assert_eq!(cluster.bindings["public"].status.as_ref().unwrap().failures.len(), 0, "{kind}");
+    }
 }
 
 #[test]

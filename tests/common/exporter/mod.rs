@@ -55,6 +55,8 @@ pub struct Cluster {
     pub late: VecDeque<Vec<Input>>,
     /// Creations of what was there already.
     pub refused: Vec<String>,
+    /// Objects of this kind may not be made.
+    pub forbidden: Option<Kind>,
 }
 
 pub fn engine() -> Engine {
@@ -100,6 +102,7 @@ impl Cluster {
             answers_late: false,
             late: VecDeque::new(),
             refused: vec![],
+            forbidden: None,
         }
     }
 

@@ -55,6 +55,9 @@ impl Cluster {
                 && there["metadata"]["resourceVersion"] == json!(at.resource_version)
         };
         let (id, news) = match (op, there) {
+            (WriteOp::CreateObject(id, ..), _) if self.forbidden == Some(id.kind) => {
+                return (failed(WriteFailure::Forbidden), vec![]);
+            }
             (WriteOp::CreateObject(id, ..), Some(_)) => {
                 self.refused.push(id.key.to_string());
                 return (failed(WriteFailure::AlreadyExists), vec![]);

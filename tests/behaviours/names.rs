@@ -140,14 +140,20 @@ fn m12_a_name_is_taken_also_while_the_link_that_has_it_is_away() {
     }
 }
 
-#[test]
-fn m12_the_next_in_line_gets_a_service_of_its_own() {
+/// Two links whose books want the same name; east has it.
+fn contested() -> Sim {
     let mut sim = Sim::with_books();
     sim.set_link(link("north", json!({})));
     let both = json!({"links": {"names": ["east", "north"]}, "mirror": {"name": "{service}-far"}});
     sim.set_policy(policy("shop/all", both));
     sim.connect("north");
     sim.list("north", &[("shop/books", origin("n1"))], &[]);
+    sim
+}
+
+#[test]
+fn m12_the_next_in_line_gets_a_service_of_its_own() {
+    let mut sim = contested();
     assert_eq!(sim.mirror("shop/books-far").labels.get("heliostat.dev/link").unwrap(), "east");
     sim.writes();
     sim.remote("east", RemoteEvent::ServiceGone(key("shop/books"), "b1".into()));
@@ -175,12 +181,7 @@ fn m10_m12_a_conflict_says_who_has_the_name() {
     sim.connect("east");
     sim.list("east", &[("shop/books", origin("b1"))], &[]);
     assert!(message(&sim).contains("Service shop/books-east exists and is not Heliostat's"), "{}", message(&sim));
-    let mut sim = Sim::with_books();
-    sim.set_link(link("north", json!({})));
-    let both = json!({"links": {"names": ["east", "north"]}, "mirror": {"name": "{service}-far"}});
-    sim.set_policy(policy("shop/all", both));
-    sim.connect("north");
-    sim.list("north", &[("shop/books", origin("n1"))], &[]);
+    let sim = contested();
     let taken = "the name shop/books-far is taken by the mirror of shop/books of link east (policy shop/all)";
     assert!(message(&sim).contains(taken), "{}", message(&sim));
 }

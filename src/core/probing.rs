@@ -52,12 +52,10 @@ impl Engine {
         }
     }
 
-    /// What of a link is to be probed. Before its exporter has been listed nothing is: a connection alone
-    /// would tell too little.
+    /// What of a link is to be probed: the addresses that its mirrors use. Before its exporter has been
+    /// listed, and while nothing is decided for it, these are none.
     fn probes_of(&self, name: &str, link: &Link) -> BTreeMap<Target, ProbeTask> {
-        let terms = link.checked.as_ref().ok().and_then(|checked| checked.probe);
-        let Some(terms) = terms.filter(|_| link.remote.listed && !link.frozen(self.world.cluster_uid.as_deref()))
-        else {
+        let Some(terms) = link.checked.as_ref().ok().and_then(|checked| checked.probe) else {
             return BTreeMap::new();
         };
         let task = |target: &Target| Some((target.clone(), ProbeTask { ask: self.asked(link, target)?, terms }));

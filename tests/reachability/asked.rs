@@ -214,13 +214,19 @@ fn what_is_switched_off_or_stands_still_is_not_probed() {
 
     sim.probed("public", ONE, down());
     sim.probed("public", TWO, Verdict::Reachable);
-    let mut suspended = spec;
+    let mut suspended = spec.clone();
     suspended["suspend"] = json!(true);
     sim.writes();
     sim.set_link(link("east", suspended));
     assert_eq!((sim.probes(), sim.reachable()), (BTreeMap::new(), None));
     assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
     assert_eq!(sim.gateways(), ["public 198.51.100.1 ?", "public 198.51.100.2 ?"]);
+    let mut resumed = link("east", spec);
+    sim.set_link(resumed.clone());
+    assert_eq!(sim.probes().len(), 2, "it goes on with what has been listed");
+    resumed.metadata.deletion_timestamp = serde_json::from_value(json!("2026-06-01T12:00:00Z")).unwrap();
+    sim.set_link(resumed);
+    assert_eq!(sim.probes(), BTreeMap::new());
 }
 
 #[test]

@@ -212,6 +212,29 @@ fn a_linkerd_gateway_may_be_described_by_hand() {
 }
 
 #[test]
+fn each_link_has_a_warning_of_its_own_and_another_trouble_of_it_hides_none() {
+    let mut sim = Sim::fixture();
+    sim.set_link(link("north", json!({})));
+    sim.set_policy(policy("shop/all", json!({"links": {"names": ["east", "north"]}})));
+    let atlas = Origin { ingress: [].into(), ..of_kind("a1", OriginType::ClusterIp) };
+    for name in ["east", "north"] {
+        sim.connect(name);
+        // The trouble comes first.
+        sim.list(
+            name,
+            &[("shop/atlas", atlas.clone()), ("shop/books", origin("b1"))],
+            &[("shop/books-gw", gateway(|_| {}))],
+        );
+    }
+    let status = sim.policies[&key("shop/all")].status.clone().unwrap();
+    let told: Vec<_> = status.failures.iter().map(|f| format!("{} {} {}", f.link, f.name, f.reason)).collect();
+    assert_eq!(
+        told,
+        ["east atlas NoRoute", "east books UnsupportedValue", "north atlas NoRoute", "north books UnsupportedValue"]
+    );
+}
+
+#[test]
 fn unmeshed_clients_are_warned_about_once_for_each_gateway() {
     let mut sim = Sim::fixture();
     sim.set_binding(binding("mesh", import(&json!([{"value": "gw.east.example"}]))));

@@ -193,7 +193,8 @@ mod tests {
     fn none_is_there_only_where_there_is_none_of_any_kind() {
         assert!(Annotations::default().is_empty());
         for (key, value) in [(ORIGIN_ANNOTATION, "shop/books"), (ORIGIN_UID_ANNOTATION, "u"), ("note", "n")] {
-            assert!(!Annotations::from([(key, value)]).is_empty(), "{key}");
+            let all = Annotations::from([(key, value)]);
+            assert!(!all.is_empty() && all == Map::from([(key, value)]) && all != Map::new(), "{key}");
         }
     }
 }

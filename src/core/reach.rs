@@ -383,3 +383,20 @@ fn of_link<'a, V>(
 fn first(link: &str) -> Target {
     Target { link: link.to_owned(), binding: String::new(), address: IpAddr::from([0, 0, 0, 0]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g18_an_address_concerns_the_mirrors_that_it_feeds() {
+        let target = |last: u8| Target { link: "east".into(), binding: "b".into(), address: [192, 0, 2, last].into() };
+        let mut reach = Reach::default();
+        let mirrors = [("books", &[1][..]), ("films", &[1, 2]), ("pens", &[2])];
+        for (name, by) in mirrors {
+            reach.feeds(&Key::new("shop", name), &by.iter().map(|last| (target(*last), Some(80))).collect());
+        }
+        let fed = |last| reach.fed_by(&target(last)).map(|mirror| mirror.name.to_string()).collect::<Vec<_>>();
+        assert_eq!([fed(1), fed(2), fed(3)], [vec!["books", "films"], vec!["films", "pens"], vec![]]);
+    }
+}

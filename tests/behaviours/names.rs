@@ -151,6 +151,15 @@ fn contested() -> Sim {
     sim
 }
 
+/// Origins of the same name, of which one link has the mirror: it is nobody else's.
+#[test]
+fn m12_a_mirror_counts_for_the_link_that_has_it() {
+    let mut sim = contested();
+    assert_eq!(sim.counts("shop/all"), (2, 1, 0, 1));
+    sim.set_link(link("north", json!({"suspend": true})));
+    assert_eq!(sim.counts("shop/all"), (2, 1, 0, 0));
+}
+
 #[test]
 fn m12_the_next_in_line_gets_a_service_of_its_own() {
     let mut sim = contested();

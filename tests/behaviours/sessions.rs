@@ -171,9 +171,14 @@ fn m16_labels_of_namespaces_admit_and_their_loss_ends_it() {
     let choice = json!({"from": "Selector", "selector": {"matchLabels": {"team": "a"}}});
     sim.set_link(link("east", json!({"allowedNamespaces": choice})));
     sim.set_policy(policy("shop/all", json!({})));
+    // One that selects nothing is told as well.
+    let nothing = json!({"selector": {"matchLabels": {"tier": "none"}}});
+    sim.set_policy(policy("shop/none", json!({"services": nothing})));
     sim.connect("east");
     sim.list("east", &[("shop/books", origin("b1"))], &[]);
-    assert_eq!(sim.policy_condition("shop/all", "ResolvedRefs"), says("False", "RefNotPermitted"));
+    let resolved = |sim: &Sim| ["shop/all", "shop/none"].map(|policy| sim.policy_condition(policy, "ResolvedRefs"));
+    let both = |status, reason| [says(status, reason), says(status, reason)];
+    assert_eq!(resolved(&sim), both("False", "RefNotPermitted"));
     let label = |sim: &mut Sim, team: &str| {
         let mut namespace = sim.engine.world().namespaces["shop"].clone();
         namespace.labels.insert("team".into(), team.into());
@@ -182,8 +187,8 @@ fn m16_labels_of_namespaces_admit_and_their_loss_ends_it() {
     };
     label(&mut sim, "a");
     assert_eq!(sim.names(), ["shop/books-east"]);
-    assert_eq!(sim.policy_condition("shop/all", "ResolvedRefs"), says("True", "Resolved"));
+    assert_eq!(resolved(&sim), both("True", "Resolved"));
     label(&mut sim, "b");
     assert_eq!(sim.names(), Vec::<String>::new());
-    assert_eq!(sim.policy_condition("shop/all", "ResolvedRefs"), says("False", "RefNotPermitted"));
+    assert_eq!(resolved(&sim), both("False", "RefNotPermitted"));
 }

@@ -1,9 +1,9 @@
 //! In which order things are taken back, what is counted, and what nothing is concluded from.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use heliostat::core::{
-    export::object::{KindNews, LEASE, ObjectId, PUBLISHED_SLICE},
+    export::object::{Kind, KindNews, LEASE, ObjectId, PUBLISHED_SLICE},
     io::{Change, ExportNews, Input, Output, Write, WriteError, WriteFailure, WriteOp},
     model::{Key, Origin, OriginType},
 };
@@ -248,9 +248,52 @@ fn g13_a_port_that_somebody_was_quicker_to_claim_is_left_for_another_at_once() {
     // Somebody's refusal is another matter: that is tried again later, and the same.
     let lease = next.iter().find(|write| created(write) == Some(other[0])).unwrap();
     assert_eq!(launched(&mut cluster, refused(lease, WriteFailure::Forbidden)), []);
-    cluster.now += SignedDuration::from_mins(5);
+    // By its own clock: nothing else is due within the second.
+    cluster.now += SignedDuration::from_secs(1);
     let again = launched(&mut cluster, Input::Tick);
     assert!(again.iter().any(|write| created(write) == created(lease)), "{again:?}");
+}
+
+/// A new process up to its first writes, which are claims of ports.
+fn claiming(cluster: &mut Cluster) -> Vec<Write> {
+    let inputs = cluster.everything();
+    let writes: Vec<Write> = inputs.into_iter().flat_map(|input| launched(cluster, input)).collect();
+    assert!(!writes.is_empty() && writes.iter().filter_map(created).all(|id| id.kind == LEASE), "{writes:?}");
+    writes
+}
+
+/// Nothing that is of any concern.
+fn listed(kind: Kind) -> Input {
+    let other = (key("heliostat-system/other"), json!({"metadata": {"uid": "o", "resourceVersion": "9"}}));
+    Input::Export(ExportNews::Objects(kind, KindNews::Listed("v1".into(), BTreeMap::from([other]))))
+}
+
+#[test]
+fn g13_a_port_that_was_taken_is_asked_for_again_only_when_a_listing_of_claims_shows_it_free() {
+    for (kind, is_free) in [(ROUTE, false), (LEASE, true)] {
+        let mut cluster = Cluster::new(json!({}));
+        let writes = claiming(&mut cluster);
+        launched(&mut cluster, refused(&writes[0], WriteFailure::AlreadyExists));
+        let next = launched(&mut cluster, listed(kind));
+        assert_eq!(next.iter().any(|write| created(write) == created(&writes[0])), is_free, "{kind}: {next:?}");
+    }
+}
+
+/// The object is made, deleted by somebody, not listed, and only then is its creation answered.
+#[test]
+fn an_answer_that_a_listing_has_overtaken_brings_nothing_back() {
+    for (kind, is_overtaken) in [(ROUTE, false), (LEASE, true)] {
+        let mut cluster = Cluster::new(json!({}));
+        let mut writes = claiming(&mut cluster);
+        launched(&mut cluster, listed(kind));
+        let last = writes.pop().unwrap();
+        let mut next = Vec::new();
+        for write in writes.into_iter().chain([last.clone()]) {
+            let result = cluster.write(&write.op).0;
+            next = launched(&mut cluster, Input::Written { id: write.id, result });
+        }
+        assert_eq!(next.iter().any(|write| created(write) == created(&last)), is_overtaken, "{kind}: {next:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use heliostat::core::{
     io::{ExportNews, Input},
 };
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{binding, exporter::*, key};
 
@@ -56,6 +56,28 @@ fn a_binding_is_not_ready_for_the_reason_that_stops_it() {
     cluster.services.clear();
     cluster.settle();
     assert_eq!(says(&cluster, "Ready"), is("True", "Ready"), "nor is any needed");
+}
+
+#[test]
+fn a_gateway_that_is_not_well_is_told_and_keeps_what_it_carries() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.start();
+    let gateway = ObjectId { kind: GATEWAY, key: key("edge/main") };
+    let set = |cluster: &mut Cluster, fields: Value| {
+        let mut object = json!({"metadata": {"name": "main", "namespace": "edge"}, "addresses": ["10.9.9.9"]});
+        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        cluster.put(gateway.clone(), object);
+        cluster.settle();
+    };
+    set(&mut cluster, json!({"unwell": "its pods are being replaced"}));
+    let (status, reason, message) = cluster.condition("public", "Programmed");
+    assert_eq!((status, reason, message), ("False".into(), "Pending".into(), "its pods are being replaced".into()));
+    assert_eq!(says(&cluster, "Ready"), is("True", "Ready"), "what is published is still carried");
+    assert!(cluster.is_ready("books"));
+    set(&mut cluster, json!({"unwell": "it has no load balancer", "addresses": []}));
+    assert_eq!(cluster.condition("public", "Ready").2, "it has no load balancer");
+    set(&mut cluster, json!({}));
+    assert_eq!(["Programmed", "Ready"].map(|kind| says(&cluster, kind).0), ["True", "True"]);
 }
 
 /// A restart says nothing before it knows, and what a spec that nobody has judged says is not known.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heliostat::core::{
-    io::{Input, Output},
+    io::{Change, Input, Local, Output},
     model::AddressType,
     reach::Verdict,
 };
@@ -111,6 +111,28 @@ fn a_link_made_anew_inherits_nothing() {
     sim.connect("east");
     sim.list("east", &[("shop/books", origin("b1"))], &slices);
     assert_eq!(sim.probes(), BTreeMap::new());
+}
+
+#[test]
+fn a_link_made_anew_right_after_a_restart_inherits_nothing_of_an_earlier_process() {
+    let mut sim = with_two();
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    sim.restart();
+    // Kubernetes collects its mirrors.
+    sim.delete_service("shop/books-east");
+    sim.slices.clear();
+    sim.give(Input::Local(Local::Slice(Change::All(BTreeMap::new()))));
+    let mut anew = link("east", json!({}));
+    anew.metadata.uid = Some("uid-east-2".into());
+    sim.links.remove("east");
+    sim.set_link(anew);
+    sim.session += 1;
+    sim.connect("east");
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 ?", "public 198.51.100.2 ?"]);
 }
 
 #[test]

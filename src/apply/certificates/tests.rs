@@ -243,6 +243,65 @@ async fn what_is_served_follows_the_authority() {
     assert!(tls.has_changed().unwrap(), "gateways trust the new one only");
 }
 
+/// The authority that there is, as an earlier process left it, and a look at it today.
+async fn after_days(days: i64, leadership: Leadership) -> (Value, Value, Timestamp, Certificates) {
+    let cluster = Cluster::default();
+    let (mut certificates, _, trouble) = cluster.controller(leadership);
+    let then = Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+    certificates.create(AUTHORITY, &authority_labels(), None, Trust::new(then).unwrap().data()).await.unwrap();
+    let before = cluster.secret(AUTHORITY).unwrap();
+    certificates.look(&BTreeSet::new()).await;
+    assert_eq!(*trouble.borrow(), None);
+    (before, cluster.secret(AUTHORITY).unwrap(), then, certificates)
+}
+
+#[tokio::test]
+async fn an_authority_that_is_due_is_followed_by_another_which_only_the_leader_makes() {
+    let (before, after, ..) = after_days(3000, Leadership::always()).await;
+    assert_eq!(text(&before, "tls.crt"), text(&after, "tls.crt"), "it signs until the next one is trusted everywhere");
+    assert!(text(&after, "ca.crt").ends_with(&text(&after, "next.crt")) && !text(&after, "next.key").is_empty());
+    let follows = Leadership::until(watch::channel(None).1);
+    let (before, after, ..) = after_days(3000, follows).await;
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn the_servers_certificate_is_renewed_when_it_is_due_though_the_authority_is_the_same() {
+    let (_, authority, then, mut certificates) = after_days(25, Leadership::always()).await;
+    let trust = Trust::read(&authority).unwrap();
+    let old = trust.authority.issue_server(&["heliostat-xds".to_owned()], then).unwrap().certificate;
+    certificates.server = Some(Server { certificate: old.clone(), trusted: trust.trusted });
+    let mut served = certificates.tls.subscribe();
+    certificates.look(&BTreeSet::new()).await;
+    assert!(served.has_changed().unwrap() && certificates.server.as_ref().unwrap().certificate != old);
+    served.mark_unchanged();
+    certificates.look(&BTreeSet::new()).await;
+    assert!(!served.has_changed().unwrap());
+}
+
+/// The whole task: the bindings of the latest set, as soon as there are others, until it is to end.
+#[tokio::test(start_paused = true)]
+async fn certificates_follow_the_bindings_until_the_controller_ends() {
+    let cluster = Cluster::with_binding("public", "b1");
+    cluster.bind("edge", "b2");
+    let (certificates, mut tls, _) = cluster.controller(Leadership::always());
+    let ((bindings, wanted), shutdown) = (watch::channel(public()), CancellationToken::new());
+    let task = tokio::spawn(certificates.run(wanted, shutdown.clone()));
+    tls.changed().await.unwrap();
+    let made = async |name: &str| {
+        while cluster.secret(&certificate_name(name)).is_none() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), made("public")).await.unwrap();
+    bindings.send_replace(BTreeSet::from(["edge".to_owned()]));
+    tokio::time::timeout(Duration::from_secs(5), made("edge")).await.unwrap();
+    cluster.remove(&certificate_name("edge"));
+    tokio::time::timeout(PERIOD + Duration::from_secs(5), made("edge")).await.unwrap();
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_is_not_taken_for_one_that_is_not_there() {
     let (client, log) =

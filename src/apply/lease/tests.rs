@@ -143,6 +143,18 @@ async fn l10_a_leader_frozen_and_thawed_does_not_write_and_learns_who_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l10_a_lease_that_cannot_be_read_is_not_taken_for_one_that_is_not_there() {
+    let (client, log, store) = api();
+    let (mut elector, leadership) = Elector::new(client, "heliostat-system", "a");
+    store.lock().unwrap().down = true;
+    assert!(elector.round().await.is_err());
+    assert!(log.lock().unwrap().iter().all(|asked| asked.method == "GET"), "nothing is made");
+    store.lock().unwrap().down = false;
+    elector.round().await.unwrap();
+    assert!(leads(&leadership));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_stops_gives_the_lease_away_at_once() {
     let (client, _, _) = api();
     let (first, stop) = replica(&client, "a");

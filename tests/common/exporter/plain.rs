@@ -39,7 +39,7 @@ impl Provider for Plain {
             addresses: object::list(&gateway["addresses"]).iter().map(|a| a.as_str().unwrap().to_owned()).collect(),
             ports: Supply { protocols: [Protocol::Tcp].into(), ..Supply::default() },
             listeners: vec![80],
-            unwell: None,
+            unwell: gateway["unwell"].as_str().map(|why| Refusal::new(Reason::Pending, why)),
             tls_identity: None,
             confirms: true,
         })

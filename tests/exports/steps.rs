@@ -279,6 +279,37 @@ fn g13_a_port_that_was_taken_is_asked_for_again_only_when_a_listing_of_claims_sh
     }
 }
 
+/// Without a listing: what a watch tells is enough, whether it tells before the answer or after.
+#[test]
+fn g13_a_port_that_was_taken_is_free_again_when_its_claim_is_seen_to_go() {
+    for answered_first in [true, false] {
+        let mut cluster = Cluster::new(json!({}));
+        let first = claiming(&mut cluster).remove(0);
+        let id = created(&first).unwrap().clone();
+        let mut other = json!({"metadata": {"uid": "o", "resourceVersion": "9"}});
+        other["metadata"]["name"] = json!(id.key.name);
+        let told = |news| Input::Export(ExportNews::Objects(LEASE, news));
+        let answer = refused(&first, WriteFailure::AlreadyExists);
+        let set = told(KindNews::Set(id.key.clone(), other));
+        let mut writes = Vec::new();
+        for input in if answered_first { [answer, set] } else { [set, answer] } {
+            writes.extend(launched(&mut cluster, input));
+        }
+        assert!(!writes.iter().any(|write| created(write) == Some(&id)), "{writes:?}");
+        // Nobody's claim is let go.
+        let patch = writes.iter().find(|write| matches!(&write.op, WriteOp::PatchObject(of, ..) if *of == id)).unwrap();
+        let next = launched(&mut cluster, refused(patch, WriteFailure::NotFound));
+        assert!(next.iter().any(|write| created(write) == Some(&id)), "{answered_first}: {next:?}");
+    }
+    // It comes and goes before the answer.
+    let mut cluster = Cluster::new(json!({}));
+    let first = claiming(&mut cluster).remove(0);
+    let id = created(&first).unwrap().clone();
+    launched(&mut cluster, Input::Export(ExportNews::Objects(LEASE, KindNews::Gone(id.key.clone()))));
+    let next = launched(&mut cluster, refused(&first, WriteFailure::AlreadyExists));
+    assert!(next.iter().any(|write| created(write) == Some(&id)), "{next:?}");
+}
+
 /// The object is made, deleted by somebody, not listed, and only then is its creation answered.
 #[test]
 fn an_answer_that_a_listing_has_overtaken_brings_nothing_back() {

@@ -67,6 +67,7 @@ pub struct Exporter {
     retries: BTreeMap<ObjectId, Retry>,
     failures: BTreeMap<ObjectId, Refusal>,
     written: BTreeMap<ObjectId, Timestamp>,
+    /// Leases that are there already although no watch has told so: their ports are others'.
     tried: BTreeSet<Key>,
     pending_since: BTreeMap<(String, RouteId), Timestamp>,
 }
@@ -100,10 +101,14 @@ impl Exporter {
 
     /// Takes news.
     pub fn take(&mut self, news: ExportNews) {
-        if let ExportNews::Objects(kind, KindNews::Listed(..)) = &news
+        if let ExportNews::Objects(kind, news) = &news
             && *kind == LEASE
         {
-            self.tried.clear();
+            match news {
+                KindNews::Listed(..) => self.tried.clear(),
+                KindNews::Set(key, _) => drop(self.tried.remove(key)),
+                _ => {}
+            }
         }
         match &news {
             ExportNews::Objects(kind, KindNews::Gone(key)) => {
@@ -195,16 +200,19 @@ impl Exporter {
                     }
                 }
             }
-            Err(error) => self.failed(object, &change, error, now),
+            Err(error) => self.failed(object, &change, error, overtaken, now),
         }
         true
     }
 
-    fn failed(&mut self, object: ObjectId, change: &ObjectChange, error: &WriteError, now: Timestamp) {
-        // The test-and-set of a port: somebody was quicker, and another port is tried at once.
+    fn failed(&mut self, object: ObjectId, change: &ObjectChange, error: &WriteError, overtaken: bool, now: Timestamp) {
+        // The test-and-set of a port: somebody was quicker, and another port is tried at once. Until a watch
+        // tells of that Lease, if it has not yet.
         let taken = error.kind == WriteFailure::AlreadyExists && object.kind == LEASE;
         if taken && matches!(change, ObjectChange::Create(_)) {
-            self.tried.insert(object.key);
+            if !overtaken && self.known.objects.get(LEASE, &object.key).is_none() {
+                self.tried.insert(object.key);
+            }
             return;
         }
         // What is not there any more is made anew, whatever a watch has not told yet.

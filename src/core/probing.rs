@@ -18,12 +18,13 @@ use super::{
 use crate::api::{Reason, binding::Routing, names::CONTRACT_V1};
 
 impl Engine {
-    /// Remembers by which addresses a mirror is fed.
+    /// Remembers by which addresses a mirror is fed, and what it shows of them.
     pub(super) fn note_gateways(&mut self, mirror: &Key, decision: &Decision) {
         match &decision.waits {
             Some(link) => self.reach.waits(mirror, link),
             None => self.reach.feeds(mirror, &decision.gateways),
         }
+        decision.doubted.iter().for_each(|target| self.reach.doubt(target));
     }
 
     /// Asks for probes of the addresses in use, if that is something else than before.

@@ -349,10 +349,18 @@ impl Reach {
         of_link(&self.verdicts, link).filter(|(_, verdict)| is_worse(verdict)).map(|(target, _)| at(target)).collect()
     }
 
-    /// The addresses of a link that an earlier process called unreachable and that have neither answered
-    /// since nor been seen to fail while others do.
-    pub fn doubted<'a>(&'a self, link: &'a str) -> impl Iterator<Item = (&'a str, IpAddr)> {
-        of_link(&self.before, link).filter(|(_, reachable)| !**reachable).map(|(target, _)| at(target))
+    /// The addresses of a link that have neither answered in this process nor been seen to fail while others
+    /// do, and whether an earlier one called them reachable.
+    pub fn told_before<'a>(&'a self, link: &'a str) -> impl Iterator<Item = ((&'a str, IpAddr), bool)> {
+        of_link(&self.before, link).map(|(target, reachable)| (at(target), *reachable))
+    }
+
+    /// An earlier process withdrew an address, whatever it could still say of it.
+    pub fn doubt(&mut self, target: &Target) {
+        if let Some(reachable) = self.before.get_mut(target).filter(|reachable| **reachable) {
+            *reachable = false;
+            self.touch(&target.link);
+        }
     }
 
     /// Nothing answers anywhere: it is the prober that is cut off, or all is down at once.

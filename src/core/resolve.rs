@@ -61,6 +61,8 @@ pub struct Decision {
     pub nodes: Option<String>,
     /// The gateway addresses that feed it, each with its lowest TCP port there.
     pub gateways: BTreeMap<Target, Option<u16>>,
+    /// Those among them that an earlier process has withdrawn from it, and of which nothing is known yet.
+    pub doubted: Vec<Target>,
     /// It stays as it is before an answer that is on its way, for an origin of this link.
     pub waits: Option<String>,
     /// When a port lease runs out that only the mirror itself tells of: (link, time).
@@ -312,7 +314,12 @@ impl<'a> View<'a> {
         let policy = self.policy(winner)?;
         let addresses = world.address_policy(link.checked.as_ref().ok()?);
         let endpoints = || world.slices_of(key).flat_map(|(_, slice)| &slice.body.endpoints);
-        let withdrawn: BTreeSet<IpAddr> = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
+        let not_ready: BTreeSet<IpAddr> = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
+        let some_ready = endpoints().any(|e| e.readiness.ready);
+        // What was withdrawn last may not have been told any more: that others are ready shows it.
+        let is_withdrawn =
+            |address: IpAddr, reachable: bool| not_ready.contains(&address) && (!reachable || some_ready);
+        let told = self.reach.told_before(&winner.link);
         let question = Question {
             link: &winner.link,
             remote: &link.remote,
@@ -328,7 +335,7 @@ impl<'a> View<'a> {
             bindings: &world.bindings,
             hosts: &world.hosts,
             down: self.reach.down(&winner.link),
-            withdrawn: self.reach.doubted(&winner.link).filter(|(_, address)| withdrawn.contains(address)).collect(),
+            withdrawn: told.filter(|((_, ip), reachable)| is_withdrawn(*ip, *reachable)).map(|(at, _)| at).collect(),
             incumbents: endpoints().map(|e| e.address).collect(),
             now: self.now,
         };
@@ -346,11 +353,14 @@ impl<'a> View<'a> {
             true => (winner.clone(), Outcome::Awaited),
             false => (winner.clone(), Outcome::Mirrored { via: route.via.clone(), notes: notes.into() }),
         });
+        let gateways = gateways(&winner.link, &route);
+        let is_doubted = |target: &&Target| question.withdrawn.contains(&(target.binding.as_str(), target.address));
         let decision = Decision {
             write: None,
             outcomes,
             nodes: route.nodes.then(|| winner.link.to_string()),
-            gateways: gateways(&winner.link, &route),
+            doubted: gateways.keys().filter(is_doubted).cloned().collect(),
+            gateways,
             waits: desired.undecided.then(|| winner.link.to_string()),
             hosts: route.hosts,
             lease_due: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heliostat::core::{
     io::{Change, Input, Local, Output},
-    model::AddressType,
+    model::{AddressType, Readiness},
     reach::Verdict,
 };
 use jiff::SignedDuration;
@@ -54,6 +54,38 @@ fn a_restart_holds_still_until_verdicts_are_there() {
     assert_eq!(sim.gateways(), ["public 198.51.100.1 true", "public 198.51.100.2 true"]);
     sim.probed("public", TWO, Verdict::Reachable);
     is(sim.reachable(), "True", "Reachable");
+}
+
+/// It dies between two writes: the mirror shows what the link's status does not say yet.
+#[test]
+fn g18_what_was_withdrawn_last_stays_so_although_it_was_not_told_any_more() {
+    let mut sim = with_two();
+    let before = sim.links["east"].status.clone();
+    sim.probed("public", ONE, down());
+    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+    sim.links.get_mut("east").unwrap().status = before;
+    sim.restart();
+    sim.connect("east");
+    let gateway = || published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    sim.writes();
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway())]);
+    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
+    assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 true"]);
+    // A first failure, before another address was seen to answer, is no reason to believe in it.
+    sim.probed("public", ONE, failing());
+    sim.probed("public", TWO, Verdict::Reachable);
+    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
+    sim.probed("public", ONE, Verdict::Reachable);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    // An origin that had no ready pod is another matter: nothing was withdrawn.
+    let mut gateway = gateway();
+    gateway.endpoints.edit(|all| all.iter_mut().for_each(|endpoint| endpoint.readiness = Readiness::all(false)));
+    sim.slice("shop/books-gw", gateway.clone());
+    sim.restart();
+    sim.connect("east");
+    gateway.endpoints.edit(|all| all.iter_mut().for_each(|endpoint| endpoint.readiness = Readiness::all(true)));
+    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
 }
 
 #[test]

@@ -34,7 +34,7 @@ use crate::{
         client::{LocalClientError, local::UNDELIVERED, local_client},
         dns,
         local::{self, LocalHealth, LocalKind},
-        probe,
+        probe::{self, Dial, Tcp},
         sessions::{Connect, Sessions, system_connect},
         version::own_server_set_back,
     },
@@ -124,6 +124,8 @@ pub struct Surroundings {
     pub client: Client,
     /// Makes the clients of links.
     pub connect: Connect,
+    /// By what gateways are probed.
+    pub dial: Arc<dyn Dial>,
     /// The wall clock.
     pub clock: Clock,
 }
@@ -148,14 +150,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         };
         let Config { listen, namespace, .. } = &config;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %listen, namespace, "starting");
-        let around = Surroundings { client, connect: Arc::clone(&connect), clock: Clock::system() };
+        let around =
+            Surroundings { client, connect: Arc::clone(&connect), dial: Arc::new(Tcp), clock: Clock::system() };
         run_once(&config, around, Some(listener), listeners, &shutdown).await;
     }
     Ok(())
 }
 
-/// The same without any socket: nobody is answered, and the exporter's side stays off. For
-/// simulations.
+/// The same without any socket: nobody who asks is answered, Heliostat's own gateways and other
+/// clusters' probes included. For simulations.
 pub async fn run_with(config: &Config, around: Surroundings, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         run_once(config, around.clone(), None, None, &shutdown).await;
@@ -189,7 +192,7 @@ async fn run_in(
     listeners: Option<Listeners>,
     shutdown: CancellationToken,
 ) {
-    let Surroundings { client, connect, clock } = around;
+    let Surroundings { client, connect, dial, clock } = around;
     let metrics = Arc::new(Metrics::default());
     let pulse = Arc::new(Pulse::default());
     // Ends later than `shutdown`: what answers to writes under way need.
@@ -198,14 +201,14 @@ async fn run_in(
 
     // Read: this cluster, the links, hostnames, and whether gateways answer.
     let (tell, news) = mpsc::channel(NEWS);
-    let health = local::watch_all(client.clone(), listeners.is_some(), tell.clone(), shutdown.clone());
+    let health = local::watch_all(client.clone(), config.export.is_some(), tell.clone(), shutdown.clone());
     let (hosts, wanted_hosts) = watch::channel(dns::Hosts::new());
     let names = tokio::spawn(dns::run(wanted_hosts, tell.clone(), shutdown.clone()));
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
-    let prober = tokio::spawn(probe::run(wanted_targets, tell.clone(), shutdown.clone()));
+    let prober = tokio::spawn(probe::run(wanted_targets, dial, tell.clone(), shutdown.clone()));
     let partners =
         Partners { client: &client, leadership: &leadership, metrics: &metrics, tell: &tell, shutdown: &shutdown };
-    let exporting = listeners.map(|listeners| Exporting::begin(config, listeners, &partners));
+    let exporting = config.export.as_ref().map(|_| Exporting::begin(config, listeners, &partners));
     let sessions = Arc::new(Sessions::new(client.clone(), config.namespace.as_str(), tell, connect, clock.clone()));
     let links = tokio::spawn(follow_links(Arc::clone(&sessions), shutdown.clone()));
 

@@ -24,7 +24,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use self::ask::{Answer, Dial, Tcp};
+use self::ask::Answer;
+pub use self::ask::{Dial, Stream, Tcp};
 use crate::core::{
     io::Input,
     reach::{Ask, ProbeTask, Target, Verdict},
@@ -36,10 +37,11 @@ const JITTER: f64 = 0.1;
 /// Keeps the addresses of the latest list probed until `shutdown`.
 pub async fn run(
     wanted: watch::Receiver<BTreeMap<Target, ProbeTask>>,
+    dial: Arc<dyn Dial>,
     out: mpsc::Sender<Input>,
     shutdown: CancellationToken,
 ) {
-    let prober = Prober { dial: Arc::new(Tcp), out, seen: Seen::default(), running: BTreeMap::new() };
+    let prober = Prober { dial, out, seen: Seen::default(), running: BTreeMap::new() };
     shutdown.run_until_cancelled(prober.keep(wanted)).await;
 }
 

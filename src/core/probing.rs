@@ -40,7 +40,7 @@ impl Engine {
             // What an earlier process said holds until it is seen what is in use.
             let listed = self.world.links.get(name).is_some_and(|link| link.remote.listed);
             if listed && self.backlog().0 == 0 && !self.reach.is_waiting(name) {
-                self.reach.forget_unasked(name);
+                freed.extend(self.reach.forget_unasked(name).iter().flat_map(|t| self.reach.fed_by(t)).cloned());
             }
         }
         if news {

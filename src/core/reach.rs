@@ -132,8 +132,9 @@ pub struct Reach {
     /// What the prober was last asked to do.
     asked: BTreeMap<Target, ProbeTask>,
     verdicts: BTreeMap<Target, Verdict>,
-    /// What an earlier process said of addresses; forgotten when it is known better.
-    before: BTreeMap<Target, bool>,
+    /// Addresses of an earlier process, and whether it called them reachable, if it said so; forgotten when
+    /// it is known better.
+    before: BTreeMap<Target, Option<bool>>,
     /// Links of which something changed that what is asked may follow from.
     changed: BTreeSet<String>,
 }
@@ -299,9 +300,9 @@ impl Reach {
     pub fn begin_link<'a>(&mut self, link: &str, told: impl Iterator<Item = &'a GatewayStatus>) {
         self.end_link(link);
         for gateway in told {
-            if let (Some(reachable), Ok(address)) = (gateway.reachable, gateway.address.parse()) {
+            if let Ok(address) = gateway.address.parse() {
                 let target = Target { link: link.to_owned(), binding: gateway.binding.clone(), address };
-                self.before.insert(target, reachable);
+                self.before.insert(target, gateway.reachable);
             }
         }
     }
@@ -318,25 +319,28 @@ impl Reach {
         self.before.retain(|target, _| target.link != link);
     }
 
-    /// Forgets what an earlier process said of addresses of a link that are not probed.
-    pub fn forget_unasked(&mut self, link: &str) {
+    /// Forgets what an earlier process said of addresses of a link that are not probed; gives those that
+    /// were withdrawn.
+    pub fn forget_unasked(&mut self, link: &str) -> Vec<Target> {
         let asked = &self.asked;
-        self.before.retain(|target, _| target.link != link || asked.contains_key(target));
+        let unasked = |target: &Target, _: &mut Option<bool>| target.link == link && !asked.contains_key(target);
+        let forgotten = self.before.extract_if(.., unasked);
+        forgotten.filter(|(_, reachable)| *reachable == Some(false)).map(|(target, _)| target).collect()
     }
 
     /// What is known of an address.
     pub fn known(&self, target: &Target) -> Known<'_> {
         match (self.verdicts.get(target), self.before.get(target)) {
             (Some(verdict), _) => Known::Said(verdict),
-            (None, Some(reachable)) => Known::Before(*reachable),
-            (None, None) if self.asked.contains_key(target) => Known::Nothing,
-            (None, None) => Known::Unprobed,
+            (None, Some(Some(reachable))) => Known::Before(*reachable),
+            (None, _) if self.asked.contains_key(target) => Known::Nothing,
+            (None, _) => Known::Unprobed,
         }
     }
 
     /// Whether mirrors that have another address may be without this one.
     pub fn is_withdrawn(&self, target: &Target) -> bool {
-        self.is_down(target) || self.before.get(target) == Some(&false)
+        self.is_down(target) || self.before.get(target) == Some(&Some(false))
     }
 
     /// Whether an address is not to be used where there is another one, as far as has been said.
@@ -350,15 +354,15 @@ impl Reach {
     }
 
     /// The addresses of a link that have neither answered in this process nor been seen to fail while others
-    /// do, and whether an earlier one called them reachable.
-    pub fn told_before<'a>(&'a self, link: &'a str) -> impl Iterator<Item = ((&'a str, IpAddr), bool)> {
+    /// do, and whether an earlier one called them reachable, if it said so.
+    pub fn told_before<'a>(&'a self, link: &'a str) -> impl Iterator<Item = ((&'a str, IpAddr), Option<bool>)> {
         of_link(&self.before, link).map(|(target, reachable)| (at(target), *reachable))
     }
 
     /// An earlier process withdrew an address, whatever it could still say of it.
     pub fn doubt(&mut self, target: &Target) {
-        if let Some(reachable) = self.before.get_mut(target).filter(|reachable| **reachable) {
-            *reachable = false;
+        if let Some(reachable) = self.before.get_mut(target).filter(|reachable| **reachable != Some(false)) {
+            *reachable = Some(false);
             self.touch(&target.link);
         }
     }

@@ -317,8 +317,9 @@ impl<'a> View<'a> {
         let not_ready: BTreeSet<IpAddr> = endpoints().filter(|e| !e.readiness.ready).map(|e| e.address).collect();
         let some_ready = endpoints().any(|e| e.readiness.ready);
         // What was withdrawn last may not have been told any more: that others are ready shows it.
-        let is_withdrawn =
-            |address: IpAddr, reachable: bool| not_ready.contains(&address) && (!reachable || some_ready);
+        let is_withdrawn = |address: &IpAddr, reachable: Option<bool>| {
+            not_ready.contains(address) && (reachable == Some(false) || some_ready)
+        };
         let told = self.reach.told_before(&winner.link);
         let question = Question {
             link: &winner.link,
@@ -335,7 +336,7 @@ impl<'a> View<'a> {
             bindings: &world.bindings,
             hosts: &world.hosts,
             down: self.reach.down(&winner.link),
-            withdrawn: told.filter(|((_, ip), reachable)| is_withdrawn(*ip, *reachable)).map(|(at, _)| at).collect(),
+            withdrawn: told.filter(|((_, ip), reachable)| is_withdrawn(ip, *reachable)).map(|(at, _)| at).collect(),
             incumbents: endpoints().map(|e| e.address).collect(),
             now: self.now,
         };

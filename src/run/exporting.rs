@@ -85,8 +85,9 @@ pub(super) struct Partners<'a> {
 }
 
 impl Exporting {
-    /// Begins to follow what will be asked for, to serve Envoys and to answer probes, until shutdown.
-    pub(super) fn begin(config: &Config, listeners: Listeners, partners: &Partners<'_>) -> Self {
+    /// Begins to follow what will be asked for and, where there are listeners, to serve Envoys and to answer
+    /// probes, until shutdown.
+    pub(super) fn begin(config: &Config, listeners: Option<Listeners>, partners: &Partners<'_>) -> Self {
         let Partners { client, leadership, metrics, tell, shutdown } = *partners;
         let (objects, read) = Objects::new(client.clone(), &config.namespace, tell.clone());
         let (kinds, wanted) = watch::channel(BTreeSet::new());
@@ -100,13 +101,15 @@ impl Exporting {
         let (bindings, with_envoys) = watch::channel(BTreeSet::new());
         let (uid, told) = watch::channel(None);
         let xds = Xds::new();
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(objects.run(wanted, shutdown.clone())),
             tokio::spawn(certificates.run(with_envoys, shutdown.clone())),
-            tokio::spawn(serve(xds.clone(), listeners.xds, tls, leadership.clone(), shutdown.clone())),
-            tokio::spawn(serve_uid(listeners.probes, PROBE_PATH, told, shutdown.clone())),
             tokio::spawn(tell_states(xds.clone(), tell.clone(), shutdown.clone())),
         ];
+        if let Some(listeners) = listeners {
+            tasks.push(tokio::spawn(serve(xds.clone(), listeners.xds, tls, leadership.clone(), shutdown.clone())));
+            tasks.push(tokio::spawn(serve_uid(listeners.probes, PROBE_PATH, told, shutdown.clone())));
+        }
         let health = ExportHealth { objects: read, certificates: trouble };
         Self { kinds, xds, bindings, uid, health, tasks }
     }

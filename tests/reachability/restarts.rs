@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heliostat::core::{
     io::{Change, Input, Local, Output},
-    model::{AddressType, Readiness},
+    model::{AddressType, OriginPort, Protocol, Readiness, RemoteSlice, SlicePort},
     reach::Verdict,
 };
 use jiff::SignedDuration;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     BOTH, ONE, Probing, SECOND, TWO,
-    common::{Sim, link, origin, pods, published},
+    common::{Sim, link, origin, pods, port, published, slice_port},
     down, failing, is, with_two,
 };
 
@@ -59,33 +59,60 @@ fn a_restart_holds_still_until_verdicts_are_there() {
 /// It dies between two writes: the mirror shows what the link's status does not say yet.
 #[test]
 fn g18_what_was_withdrawn_last_stays_so_although_it_was_not_told_any_more() {
-    let mut sim = with_two();
-    let before = sim.links["east"].status.clone();
-    sim.probed("public", ONE, down());
-    assert_eq!(sim.endpoints("shop/books-east"), SECOND);
-    sim.links.get_mut("east").unwrap().status = before;
-    sim.restart();
-    sim.connect("east");
-    let gateway = || published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
-    sim.writes();
-    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway())]);
-    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
-    assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 true"]);
-    // A first failure, before another address was seen to answer, is no reason to believe in it.
-    sim.probed("public", ONE, failing());
-    sim.probed("public", TWO, Verdict::Reachable);
-    assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
-    sim.probed("public", ONE, Verdict::Reachable);
-    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
-    // An origin that had no ready pod is another matter: nothing was withdrawn.
-    let mut gateway = gateway();
-    gateway.endpoints.edit(|all| all.iter_mut().for_each(|endpoint| endpoint.readiness = Readiness::all(false)));
-    sim.slice("shop/books-gw", gateway.clone());
-    sim.restart();
-    sim.connect("east");
-    gateway.endpoints.edit(|all| all.iter_mut().for_each(|endpoint| endpoint.readiness = Readiness::all(true)));
-    sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
-    assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    for said in [Some(true), None] {
+        let mut sim = with_two();
+        let mut before = sim.links["east"].status.clone().unwrap();
+        before.gateways[0].reachable = said;
+        sim.probed("public", ONE, down());
+        assert_eq!(sim.endpoints("shop/books-east"), SECOND);
+        sim.links.get_mut("east").unwrap().status = Some(before);
+        sim.restart();
+        sim.connect("east");
+        let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+        sim.writes();
+        sim.list("east", &[("shop/books", origin("b1"))], &[("shop/books-gw", gateway)]);
+        assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
+        assert_eq!(sim.gateways(), ["public 198.51.100.1 false", "public 198.51.100.2 true"]);
+        // A first failure, before another address was seen to answer, is no reason to believe in it.
+        sim.probed("public", ONE, failing());
+        sim.probed("public", TWO, Verdict::Reachable);
+        assert_eq!((sim.endpoints("shop/books-east"), sim.writes()), (SECOND.map(str::to_owned).into(), vec![]));
+        sim.probed("public", ONE, Verdict::Reachable);
+        assert_eq!(sim.endpoints("shop/books-east"), BOTH);
+    }
+}
+
+/// What an exporter published as not ready was not withdrawn here, or is nothing that a probe could bring back.
+#[test]
+fn an_address_that_its_exporter_calls_ready_after_a_restart_is_so_where_no_probe_has_to_tell() {
+    let ready = |slice: &mut RemoteSlice, which: &[bool]| {
+        slice
+            .endpoints
+            .edit(|all| all.iter_mut().zip(which).for_each(|(e, ready)| e.readiness = Readiness::all(*ready)));
+    };
+    let gateway = published("books", "public", &[ONE, TWO], &[("http", 20001), ("grpc", 20002)]);
+    let udp = |port: OriginPort| OriginPort { protocol: Protocol::Udp, ..port };
+    let mut names = origin("n1");
+    names.ports = vec![udp(port("dns", 53))].into();
+    let mut of_names = published("names", "public", &[ONE, TWO], &[]);
+    of_names.ports = vec![SlicePort { protocol: Protocol::Udp, ..slice_port("dns", 20053) }].into();
+    for (name, origin, slice, before) in
+        [("books", origin("b1"), gateway, [false, false]), ("names", names, of_names, [false, true])]
+    {
+        let mut sim = Sim::fixture();
+        sim.connect("east");
+        let (key, slice_key) = (format!("shop/{name}"), format!("shop/{name}-gw"));
+        let mut slice = slice;
+        ready(&mut slice, &before);
+        sim.list("east", &[(&key, origin.clone())], &[(&slice_key, slice.clone())]);
+        let shown = |sim: &Sim| sim.endpoints(&format!("{key}-east"));
+        assert!(shown(&sim)[0].ends_with("not ready"), "{:?}", shown(&sim));
+        sim.restart();
+        sim.connect("east");
+        ready(&mut slice, &[true, true]);
+        sim.list("east", &[(&key, origin)], &[(&slice_key, slice)]);
+        assert!(!shown(&sim).iter().any(|endpoint| endpoint.ends_with("not ready")), "{:?}", shown(&sim));
+    }
 }
 
 #[test]

@@ -34,17 +34,18 @@ const MAX_BODY: usize = 256;
 const MAX_HEAD: usize = 8192;
 
 /// A connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects; the tests have one of their own.
-pub(super) trait Dial: Send + Sync {
+/// Connects; tests and simulations have one of their own.
+pub trait Dial: Send + Sync {
     /// A connection to that very address.
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
 }
 
 /// Connects by TCP.
-pub(super) struct Tcp;
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp;
 
 impl Dial for Tcp {
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {

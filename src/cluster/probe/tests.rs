@@ -9,7 +9,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{ask::Stream, *};
+use super::*;
 use crate::core::reach::{Ask, ProbeTerms};
 
 const UID: &str = "1b9f4c0a-0000-4000-8000-0123456789ab";

@@ -183,7 +183,7 @@ impl Stage {
                     server.repeat(&format!("controller-{started}"), changes);
                 }
                 Weather::KindsReorder => self.reorder(&mut chance),
-                Weather::ListsCut => cut_lists(&server, &mut chance),
+                Weather::ListsCut => cut_lists(&server, &["services", "endpointslices"], &mut chance),
                 Weather::OlderServer => set_back(exporter, &mut chance).await,
                 Weather::OwnServerOlder => set_back(&self.world.importer, &mut chance).await,
                 Weather::SlowLinks => {
@@ -259,7 +259,7 @@ impl Stage {
     }
 }
 
-fn millis(chance: &mut Chance, below: u64) -> Duration {
+pub(crate) fn millis(chance: &mut Chance, below: u64) -> Duration {
     Duration::from_millis(chance.below(below))
 }
 
@@ -271,14 +271,14 @@ async fn set_back(server: &Server, chance: &mut Chance) {
     server.restore(&backup);
 }
 
-/// The next lists break off at one page or another, and one must be made.
-fn cut_lists(server: &Server, chance: &mut Chance) {
+/// The next lists of these kinds break off at one page or another, and one must be made.
+pub(crate) fn cut_lists(server: &Server, resources: &[&str], chance: &mut Chance) {
     server.short_pages(1 + chance.below(5));
-    for resource in ["services", "endpointslices"] {
+    for resource in resources {
         let wrong =
             *chance.pick(&[Wrong::Answer(410, None), Wrong::Answer(500, None), Wrong::Broken, Wrong::BrokenAfter]);
         let (skip, times) = (small(chance, 8), Some(1 + small(chance, 3)));
-        let (client, verbs, resource) = (String::new(), vec![Verb::List], resource.to_owned());
+        let (client, verbs, resource) = (String::new(), vec![Verb::List], (*resource).to_owned());
         server.fault(Fault { name: "lists cut", client, verbs, resource, wrong, skip, times });
     }
     server.cut_watches("", false);
@@ -308,13 +308,13 @@ async fn revoke(exporter: &Server, resource: &str, chance: &mut Chance) {
 }
 
 /// Every kind of write meets that fault, twice.
-pub(crate) fn strike(importer: &Server, (name, wrong): (&'static str, Wrong)) {
-    for (verb, resource) in KINDS {
-        importer.fault(Fault {
+pub(crate) fn strike(server: &Server, kinds: &[(Verb, &str)], (name, wrong): (&'static str, Wrong)) {
+    for (verb, resource) in kinds {
+        server.fault(Fault {
             name,
             client: String::new(),
-            verbs: vec![verb],
-            resource: resource.to_owned(),
+            verbs: vec![*verb],
+            resource: (*resource).to_owned(),
             wrong,
             skip: 0,
             times: Some(2),

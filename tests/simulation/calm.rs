@@ -88,7 +88,7 @@ fn a_run_without_faults_ends_as_planned_and_then_is_silent() {
 fn l12_a_clock_that_is_set_back_delays_no_retry() {
     simulate(0, async || {
         let world = world();
-        strike(&world.importer, ("503", Wrong::Answer(503, None)));
+        strike(&world.importer, &KINDS, ("503", Wrong::Answer(503, None)));
         let controller = world.start("one", false);
         sleep(Duration::from_millis(300)).await;
         assert!(world.importer.count("endpointslices") < MIRRORS, "some writes have failed");

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     calm,
+    seeds::from_environment,
     server::{Mode, Server},
-    storm::from_environment,
     world::{Chance, Controller, World, simulate},
 };
 

@@ -7,6 +7,8 @@ mod agreement;
 mod behaviour;
 mod calm;
 mod churn;
+mod exporting;
+mod seeds;
 mod server;
 mod storm;
 mod world;

@@ -2,15 +2,7 @@
 //! make that starts from nothing; nothing was made or deleted twice, nothing foreign was touched,
 //! and then there is silence.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
 use tokio::time::sleep;
@@ -18,6 +10,7 @@ use tokio::time::sleep;
 use crate::{
     adversary::{KINDS, STROKES, Stage, Weather, strike},
     calm,
+    seeds::{Play, Struck},
     server::Wrong,
     world::{
         Chance, World,
@@ -25,9 +18,6 @@ use crate::{
         scene, simulate,
     },
 };
-
-/// By fault and by kind of write.
-type Struck = BTreeMap<(String, String), u64>;
 
 /// What a seed stands for: one fault of each sort for certain, others by chance.
 fn weathers(seed: u64, chance: &mut Chance) -> Vec<Weather> {
@@ -61,7 +51,7 @@ fn play(seed: u64) -> (Struck, Vec<String>) {
         let world = calm::world();
         let foreign = decoys(&world.importer);
         let stage = Stage::new(world, if weathers.contains(&Weather::TwoLeaders) { 2 } else { 1 });
-        strike(&stage.world.importer, stroke);
+        strike(&stage.world.importer, &KINDS, stroke);
         let brewing =
             join_all(weathers.iter().map(|weather| stage.brew(*weather, 12, Chance::new(chance.below(u64::MAX)))));
         let script = calm::script(&mut chance);
@@ -143,87 +133,27 @@ fn expected() -> BTreeMap<String, u64> {
         .clone()
 }
 
-pub(crate) fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
-
-/// Plays seeds side by side until there are no more, or the time is over; gives what has struck what,
-/// how many there were, and those that failed.
-fn play_all(seeds: std::ops::Range<u64>, until: Option<Instant>) -> (Struck, u64, Vec<u64>) {
-    let (next, played) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
-    let (struck, failed) = (Mutex::new(Struck::new()), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || until.is_some_and(|until| Instant::now() >= until) {
-                        return;
-                    }
-                    played.fetch_add(1, Ordering::Relaxed);
-                    match catch_unwind(AssertUnwindSafe(|| play(seed))) {
-                        Ok((more, _)) => {
-                            let mut struck = struck.lock().unwrap();
-                            more.into_iter().for_each(|(cell, times)| *struck.entry(cell).or_default() += times);
-                        }
-                        Err(_) => {
-                            println!("failed: {}; again: HELIOSTAT_SEED={seed} {AGAIN}", described(seed));
-                            failed.lock().unwrap().push(seed);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    (struck.into_inner().unwrap(), played.into_inner(), failed.into_inner().unwrap())
-}
-
-/// Prints how often which fault met which kind of write; gives the cells that are empty.
-fn coverage(struck: &Struck) -> Vec<String> {
-    let kinds: Vec<String> = KINDS.iter().map(|(verb, resource)| format!("{} {resource}", verb.as_str())).collect();
-    let faults = Weather::ALL.iter().map(|weather| weather.name()).chain(STROKES.iter().map(|stroke| stroke.0));
-    println!("{:16}{}", "", kinds.iter().map(|kind| format!("{kind:>29}")).collect::<String>());
-    let mut empty = Vec::new();
-    for fault in faults {
-        let mut row = format!("{fault:16}");
-        for kind in &kinds {
-            let times = struck.get(&(fault.to_owned(), kind.clone())).copied().unwrap_or(0);
-            row += &format!("{times:>29}");
-            if times == 0 {
-                empty.push(format!("{fault} × {kind}"));
-            }
-        }
-        println!("{row}");
-    }
-    empty
-}
-
 /// Enough for every fault to meet every kind of write.
 const COVERING: u64 = 34;
 /// A few, unoptimised, so that `cargo test` alone is not for nothing; `make test-simulation` plays thousands.
 const SEEDS: u64 = 6;
 /// Plays a seed again, exactly as it was.
-const AGAIN: &str = "cargo test --profile simulation --test simulation storm_ -- --nocapture";
+const AGAIN: &str = "cargo test --profile simulation --test simulation storm_whatever -- --nocapture";
 
 #[test]
 fn storm_whatever_happens_the_end_is_as_planned() {
-    if let Some(seed) = from_environment("HELIOSTAT_SEED") {
-        println!("{}", described(seed));
-        play(seed);
-        return;
-    }
-    let until =
-        from_environment("HELIOSTAT_SOAK_MINUTES").map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
-    let first = from_environment("HELIOSTAT_FIRST_SEED").unwrap_or(0);
-    let most = from_environment("HELIOSTAT_SEEDS").unwrap_or(if until.is_some() { u64::MAX - first } else { SEEDS });
-    let (struck, played, failed) = play_all(first..first + most, until);
-    let empty = coverage(&struck);
-    println!("{played} seeds from {first}; HELIOSTAT_SEEDS says how many");
-    assert_eq!(failed, Vec::<u64>::new(), "the seeds that failed; each again: HELIOSTAT_SEED=… {AGAIN}");
-    if played >= COVERING {
-        assert_eq!(empty, Vec::<String>::new(), "no write has met these faults");
-    }
+    let weathers = Weather::ALL.iter().map(|weather| weather.name());
+    let play = Play {
+        play: |seed| play(seed).0,
+        described,
+        again: AGAIN,
+        faults: weathers.chain(STROKES.iter().map(|stroke| stroke.0)).collect(),
+        kinds: &KINDS,
+        covering: COVERING,
+        few: SEEDS,
+        share: 1,
+    };
+    play.run();
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Faults {
     pub(super) fn strike(&mut self, who: &str, asked: &Asked) -> Option<Wrong> {
         let resource = asked.resource();
         let concerns = |fault: &&mut Fault| {
-            (fault.client.is_empty() || fault.client == who)
+            (fault.resource.is_empty() || !asked.is_election())
+                && (fault.client.is_empty() || fault.client == who)
                 && (fault.verbs.is_empty() || fault.verbs.contains(&asked.verb))
                 && (fault.resource.is_empty() || fault.resource == resource)
                 && fault.times != Some(0)
@@ -133,6 +134,11 @@ impl Server {
     /// No page is longer, whatever is asked for.
     pub(crate) fn short_pages(&self, longest: u64) {
         self.state().longest_page = longest;
+    }
+
+    /// The version of the last change.
+    pub(crate) fn version(&self) -> u64 {
+        self.state().version
     }
 
     /// Others write so many times.

@@ -139,7 +139,7 @@ impl Server {
         let outcome = self.handle(&who, &asked);
         if asked.verb.writes() {
             self.0.faults.lock().unwrap().written(&asked);
-            if !matches!(asked.plural(), "leases" | "events") {
+            if asked.plural() != "events" && !asked.is_election() {
                 wire.count_write();
             }
         }
@@ -184,16 +184,13 @@ impl Server {
 
     fn note(&self, who: &str, asked: &Asked, code: u16) {
         let at = self.0.started.elapsed().as_millis();
-        // Names of Events and times in Leases are of the wall clock.
+        // Names of Events and times of elections are of the wall clock.
         let what = match asked.plural() {
             "events" => "events".to_owned(),
             _ => format!("{} {}", asked.path, asked.query.iter().map(|(k, v)| format!("{k}={v} ")).collect::<String>()),
         };
-        let body = if asked.verb.writes() && !matches!(asked.plural(), "events" | "leases" | "secrets") {
-            asked.body.to_string()
-        } else {
-            String::new()
-        };
+        let told = !matches!(asked.plural(), "events" | "secrets") && !asked.is_election();
+        let body = if asked.verb.writes() && told { asked.body.to_string() } else { String::new() };
         let verb = asked.verb.as_str();
         self.0.trace.note(format!("{at} {} {who} {verb} {what} {code} {body}", self.0.name));
     }

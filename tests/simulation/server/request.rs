@@ -111,6 +111,12 @@ impl Asked {
         if let Target::Resource { resource, .. } = self.target { resource.plural } else { "" }
     }
 
+    /// Who leads: the one Lease that is no claim of a port.
+    pub(crate) fn is_election(&self) -> bool {
+        self.plural() == "leases"
+            && (self.path.ends_with("/leases/heliostat") || self.body["metadata"]["name"] == "heliostat")
+    }
+
     /// As RBAC spells it: `services/status`.
     pub(crate) fn resource(&self) -> String {
         let status = matches!(self.target, Target::Resource { status: true, .. });

@@ -46,6 +46,11 @@ const fn built_in(
     Resource { group, version: "v1", plural, kind, namespaced, status, generation, custom: false }
 }
 
+/// Of the Gateway API.
+const fn of_gateways(plural: &'static str, kind: &'static str, namespaced: bool) -> Resource {
+    Resource { group: "gateway.networking.k8s.io", version: "v1", ..ours(plural, kind, namespaced) }
+}
+
 const fn ours(plural: &'static str, kind: &'static str, namespaced: bool) -> Resource {
     Resource {
         group: "heliostat.dev",
@@ -73,6 +78,9 @@ pub(crate) static RESOURCES: &[Resource] = &[
     ours("clusterlinks", "ClusterLink", false),
     ours("mirrorpolicies", "MirrorPolicy", true),
     ours("gatewaybindings", "GatewayBinding", false),
+    of_gateways("gatewayclasses", "GatewayClass", false),
+    of_gateways("gateways", "Gateway", true),
+    of_gateways("tcproutes", "TCPRoute", true),
 ];
 
 impl Resource {

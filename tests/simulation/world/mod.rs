@@ -9,6 +9,8 @@ pub(crate) mod scene;
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    io,
+    net::SocketAddr,
     panic,
     sync::{
         Arc, Once,
@@ -17,10 +19,15 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use heliostat::{
     clock::Clock,
-    cluster::{credentials::Host, sessions::Connect},
-    run::{Config, Surroundings, run_with},
+    cluster::{
+        credentials::Host,
+        probe::{Dial, Stream},
+        sessions::Connect,
+    },
+    run::{Config, Export, Surroundings, run_with},
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
@@ -102,9 +109,20 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) importer: Server,
     pub(crate) exporters: BTreeMap<&'static str, Server>,
+    /// By what importers probe gateways.
+    pub(crate) dial: Arc<dyn Dial>,
     started: Instant,
     /// How far the calendar is ahead, in seconds.
     ahead: Arc<AtomicI64>,
+}
+
+/// Where no gateway is.
+struct Nowhere;
+
+impl Dial for Nowhere {
+    fn dial(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+    }
 }
 
 /// A controller that runs.
@@ -123,7 +141,7 @@ impl World {
         let server = |name: &str| Server::new(name, trace.clone());
         let exporters = LINKS.into_iter().map(|name| (name, server(name))).collect();
         let (importer, started) = (server("west"), Instant::now());
-        Self { trace: trace.clone(), importer, exporters, started, ahead: Arc::default() }
+        Self { trace: trace.clone(), importer, exporters, dial: Arc::new(Nowhere), started, ahead: Arc::default() }
     }
 
     /// The same exporters and calendar with an importer in which nothing has been made yet.
@@ -145,8 +163,19 @@ impl World {
         })
     }
 
-    /// Starts a controller of that name.
+    /// Starts a controller of that name in the importer.
     pub(crate) fn start(&self, name: &str, leader_elect: bool) -> Controller {
+        self.start_in(&self.importer, name, leader_elect, None)
+    }
+
+    /// Starts one in an exporter, which exports.
+    pub(crate) fn start_exporter(&self, link: &str, name: &str, leader_elect: bool) -> Controller {
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let export = Export { envoy_image: "envoy".to_owned(), xds_listen: nowhere, probe_listen: nowhere };
+        self.start_in(&self.exporters[link], name, leader_elect, Some(export))
+    }
+
+    fn start_in(&self, home: &Server, name: &str, leader_elect: bool, export: Option<Export>) -> Controller {
         let (wire, shutdown) = (Wire::default(), CancellationToken::new());
         let links: BTreeMap<&'static str, Wire> = LINKS.into_iter().map(|link| (link, Wire::default())).collect();
         let config = Config {
@@ -157,11 +186,12 @@ impl World {
             leader_elect,
             cluster_cidrs: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
-            export: None,
+            export,
         };
         let around = Surroundings {
-            client: self.importer.client(name, &wire),
+            client: home.client(name, &wire),
             connect: self.connect(name, links.clone()),
+            dial: Arc::clone(&self.dial),
             clock: self.clock(),
         };
         let token = shutdown.clone();

@@ -92,9 +92,15 @@ pub(crate) fn decoys(importer: &Server) -> Vec<(String, Value)> {
     DECOYS.into_iter().map(version).collect()
 }
 
-/// A write to the importer that was carried out.
+/// What controllers write, but for Secrets and Events.
+const WRITTEN: [&str; 7] =
+    ["services", "endpointslices", "clusterlinks", "mirrorpolicies", "gatewaybindings", "tcproutes", "leases"];
+
+/// A controller's write that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wrote {
+    /// `west`
+    pub(crate) server: String,
     pub(crate) verb: String,
     /// `services`, `clusterlinks/status`
     pub(crate) kind: String,
@@ -103,8 +109,8 @@ pub(crate) struct Wrote {
     pub(crate) line: String,
 }
 
-/// Everything that controllers wrote into the importer since a line of the trace, but for Leases
-/// and Events.
+/// Everything that controllers wrote since a line of the trace, but for elections, certificates and
+/// Events.
 pub(crate) fn written(world: &World, since: usize) -> Vec<Wrote> {
     world.trace.read(since, wrote)
 }
@@ -113,13 +119,13 @@ fn wrote(line: &str) -> Option<Wrote> {
     let mut words = line.split(' ');
     let (_at, server, who, verb, path) = (words.next()?, words.next()?, words.next()?, words.next()?, words.next()?);
     let code = words.find(|word| word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()))?;
-    let ours = server == "west" && who != "administrator" && matches!(verb, "create" | "patch" | "delete");
+    let ours = who != "administrator" && matches!(verb, "create" | "patch" | "delete");
     let segments: Vec<&str> = path.split('/').collect();
-    let plural = ["services", "endpointslices", "clusterlinks", "mirrorpolicies", "gatewaybindings"]
-        .into_iter()
-        .find(|plural| segments.contains(plural))?;
+    let plural = WRITTEN.into_iter().find(|plural| segments.contains(plural))?;
+    let election = plural == "leases" && (segments.last() == Some(&"heliostat") || !line.contains('{'));
     let status = if segments.last() == Some(&"status") { "/status" } else { "" };
-    (ours && code.starts_with('2')).then(|| Wrote {
+    (ours && !election && code.starts_with('2')).then(|| Wrote {
+        server: server.to_owned(),
         verb: verb.to_owned(),
         kind: format!("{plural}{status}"),
         name: name_of(&segments, verb, line),

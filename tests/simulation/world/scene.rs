@@ -26,7 +26,7 @@ fn authority() -> &'static str {
     &AUTHORITY
 }
 
-fn kubeconfig(link: &str) -> String {
+pub(crate) fn kubeconfig(link: &str) -> String {
     let authority = STANDARD.encode(authority());
     json!({
         "current-context": "c",

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Exports, START};
+use super::{CARRIED, Exports, START};
 use crate::{
     audit::Mark,
     controller,
@@ -29,7 +29,7 @@ fn by(routing: &str, name: &str) -> Value {
 #[tokio::test]
 async fn g04_tcp_and_udp_by_port() {
     let exports = Exports::new("g04ep", by("Port", "g04ep")).await;
-    exports.by_port(true).await;
+    exports.by_port(CARRIED).await;
     exports.grpc("grpc").await;
     let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
     exports.goes(&address, port).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::Exports;
+use super::{Exports, START};
 use crate::rig::rig;
 
 /// Installs it once: Gateway gateways/mirror.
@@ -27,7 +27,7 @@ async fn exports(routing: &str, name: &str) -> Exports {
 #[tokio::test]
 async fn g04_tcp_and_udp_by_port() {
     let exports = exports("Port", "g04gp").await;
-    exports.by_port(true).await;
+    exports.by_port(START).await;
     let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
     exports.goes(&address, port).await;
 }

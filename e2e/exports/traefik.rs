@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-use super::Exports;
+use super::{Exports, START};
 use crate::rig::rig;
 
 /// Its few entry points are for one test at a time.
@@ -31,7 +31,7 @@ async fn exports(routing: &str, name: &str) -> (Exports, MutexGuard<'static, ()>
 #[tokio::test]
 async fn g04_tcp_and_udp_by_port() {
     let (exports, _turn) = exports("Port", "g04tp").await;
-    exports.by_port(true).await;
+    exports.by_port(START).await;
     let (address, port) = (exports.address().await, exports.outside_port("echo", "http").await);
     exports.goes(&address, port).await;
 }

@@ -41,6 +41,11 @@ pub(crate) const STROKES: [(&str, Wrong); 12] = [
     ("silence after", Wrong::SilenceAfter),
 ];
 
+/// The fault that single writes of a seed meet.
+pub(crate) fn stroke(seed: u64) -> (&'static str, Wrong) {
+    STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()]
+}
+
 /// What goes on around the writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
@@ -189,12 +194,8 @@ impl Stage {
                 Weather::SlowLinks => {
                     self.wires_to(link).iter().for_each(|wire| wire.latency(millis(&mut chance, 6000)))
                 }
-                Weather::HangingLinks => {
-                    self.close(self.wires_to(link), Mode::Held, millis(&mut chance, 200_000)).await
-                }
-                Weather::FlappingLinks => {
-                    self.close(self.wires_to(link), Mode::Refused, millis(&mut chance, 20_000)).await
-                }
+                Weather::HangingLinks => close(&self.wires_to(link), Mode::Held, millis(&mut chance, 200_000)).await,
+                Weather::FlappingLinks => close(&self.wires_to(link), Mode::Refused, millis(&mut chance, 20_000)).await,
                 Weather::HalfOpenLinks => self.wires_to(link).iter().for_each(Wire::forget),
                 Weather::RightsRevoked => revoke(exporter, "", &mut chance).await,
                 Weather::RightsNarrowed => {
@@ -205,7 +206,7 @@ impl Stage {
                 Weather::TwoLeaders => self.freeze(&mut chance).await,
                 Weather::OwnServerAway => {
                     let mode = *chance.pick(&[Mode::Held, Mode::Refused]);
-                    self.close(self.wires(), mode, millis(&mut chance, 30_000)).await;
+                    close(&self.wires(), mode, millis(&mut chance, 30_000)).await;
                 }
             }
             sleep(millis(&mut chance, 10_000)).await;
@@ -241,12 +242,6 @@ impl Stage {
         }
     }
 
-    async fn close(&self, wires: Vec<Wire>, mode: Mode, how_long: Duration) {
-        wires.iter().for_each(|wire| wire.set(mode));
-        sleep(how_long).await;
-        wires.iter().for_each(|wire| wire.set(Mode::Open));
-    }
-
     /// One of the controllers stands still for longer than its leadership lasts, and then goes on:
     /// what it had sent arrives then.
     async fn freeze(&self, chance: &mut Chance) {
@@ -255,8 +250,15 @@ impl Stage {
             let Some(controller) = all.get(usize::try_from(chance.below(2)).unwrap()) else { return };
             controller.links.values().chain([&controller.wire]).cloned().collect()
         };
-        self.close(wires, Mode::Held, Duration::from_secs(5) + millis(chance, 40_000)).await;
+        close(&wires, Mode::Held, Duration::from_secs(5) + millis(chance, 40_000)).await;
     }
+}
+
+/// Nothing gets through as it should for a while.
+pub(crate) async fn close(wires: &[Wire], mode: Mode, how_long: Duration) {
+    wires.iter().for_each(|wire| wire.set(mode));
+    sleep(how_long).await;
+    wires.iter().for_each(|wire| wire.set(Mode::Open));
 }
 
 pub(crate) fn millis(chance: &mut Chance, below: u64) -> Duration {

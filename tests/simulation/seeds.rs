@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::server::Verb;
+use crate::{server::Verb, world::Chance};
 
 /// By fault and by kind of write.
 pub(crate) type Struck = BTreeMap<(String, String), u64>;
@@ -109,6 +109,19 @@ impl Play {
         }
         empty
     }
+}
+
+/// What a seed stands for: one of these for certain, others by chance.
+pub(crate) fn drawn<T: Copy + PartialEq>(of: &[T], seed: u64, chance: &mut Chance) -> Vec<T> {
+    let index = |n: u64| usize::try_from(n % of.len() as u64).unwrap();
+    let mut all = vec![of[index(seed)]];
+    for _ in 0..chance.below(3) {
+        let other = of[index(chance.below(100))];
+        if !all.contains(&other) {
+            all.push(other);
+        }
+    }
+    all
 }
 
 pub(crate) fn from_environment(name: &str) -> Option<u64> {

@@ -8,10 +8,9 @@ use futures::future::join_all;
 use tokio::time::sleep;
 
 use crate::{
-    adversary::{KINDS, STROKES, Stage, Weather, strike},
+    adversary::{KINDS, STROKES, Stage, Weather, strike, stroke},
     calm,
-    seeds::{Play, Struck},
-    server::Wrong,
+    seeds::{Play, Struck, drawn},
     world::{
         Chance, World,
         oracle::{counts, decoys, differences, picture, twice, written},
@@ -19,34 +18,16 @@ use crate::{
     },
 };
 
-/// What a seed stands for: one fault of each sort for certain, others by chance.
-fn weathers(seed: u64, chance: &mut Chance) -> Vec<Weather> {
-    let index = |n: u64| usize::try_from(n % Weather::ALL.len() as u64).unwrap();
-    let mut all = vec![Weather::ALL[index(seed)]];
-    for _ in 0..chance.below(3) {
-        let other = Weather::ALL[index(chance.below(100))];
-        if !all.contains(&other) {
-            all.push(other);
-        }
-    }
-    all
-}
-
-/// The fault that single writes meet.
-fn stroke(seed: u64) -> (&'static str, Wrong) {
-    STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()]
-}
-
 /// A seed in words.
 fn described(seed: u64) -> String {
-    format!("seed {seed}: {:?}, {}", weathers(seed, &mut Chance::new(seed)), stroke(seed).0)
+    format!("seed {seed}: {:?}, {}", drawn(&Weather::ALL, seed, &mut Chance::new(seed)), stroke(seed).0)
 }
 
 /// Plays a seed; gives what has struck what, and everything that was asked of the servers.
 fn play(seed: u64) -> (Struck, Vec<String>) {
     simulate(seed, async || {
         let mut chance = Chance::new(seed);
-        let weathers = weathers(seed, &mut chance);
+        let weathers = drawn(&Weather::ALL, seed, &mut chance);
         let stroke = stroke(seed);
         let world = calm::world();
         let foreign = decoys(&world.importer);

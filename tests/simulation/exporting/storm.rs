@@ -15,9 +15,9 @@ use super::{
     scene,
 };
 use crate::{
-    adversary::{STROKES, cut_lists, millis, strike},
-    seeds::{Play, Struck},
-    server::{Mode, Server, Verb, Wire, Wrong},
+    adversary::{STROKES, close, cut_lists, millis, strike, stroke},
+    seeds::{Play, Struck, drawn},
+    server::{Mode, Server, Verb, Wire},
     world::{Chance, Controller, oracle::written, scene::let_go, simulate},
 };
 
@@ -255,31 +255,14 @@ impl Stage {
     }
 }
 
-async fn close(wires: &[Wire], mode: Mode, how_long: Duration) {
-    wires.iter().for_each(|wire| wire.set(mode));
-    sleep(how_long).await;
-    wires.iter().for_each(|wire| wire.set(Mode::Open));
-}
-
-/// What a seed stands for: one fault of each sort for certain, others by chance.
+/// What a seed stands for.
 fn weathers(seed: u64, chance: &mut Chance) -> Vec<Weather> {
-    let index = |n: u64| usize::try_from(n % Weather::ALL.len() as u64).unwrap();
-    let mut all = vec![Weather::ALL[index(seed)]];
-    for _ in 0..chance.below(3) {
-        let other = Weather::ALL[index(chance.below(100))];
-        // An importer that is away and cannot see when it is back knows of no port that changed hands.
-        let blind = [Weather::ImporterCrashes, Weather::HangingLink];
-        let blinder = blind.contains(&other) && all.iter().any(|weather| blind.contains(weather));
-        if !all.contains(&other) && !blinder {
-            all.push(other);
-        }
-    }
+    // An importer that is away and cannot see when it is back knows of no port that changed hands.
+    let blind = [Weather::ImporterCrashes, Weather::HangingLink];
+    let mut all = drawn(&Weather::ALL, seed, chance);
+    let first = all.iter().find(|weather| blind.contains(weather)).copied();
+    all.retain(|weather| !blind.contains(weather) || Some(*weather) == first);
     all
-}
-
-/// The fault that single writes meet.
-fn stroke(seed: u64) -> (&'static str, Wrong) {
-    STROKES[usize::try_from(seed % STROKES.len() as u64).unwrap()]
 }
 
 fn described(seed: u64) -> String {

@@ -111,6 +111,17 @@ impl Play {
     }
 }
 
+/// Each of these seeds asks for the same, in the same order, when it is played again.
+pub(crate) fn always_the_same(seeds: [u64; 3], play: impl Fn(u64) -> Vec<String>) {
+    for seed in seeds {
+        let traces = [play(seed), play(seed)];
+        for (index, (a, b)) in traces[0].iter().zip(&traces[1]).enumerate() {
+            assert_eq!(a, b, "line {index} of seed {seed}");
+        }
+        assert_eq!(traces[0].len(), traces[1].len());
+    }
+}
+
 /// What a seed stands for: one of these for certain, others by chance.
 pub(crate) fn drawn<T: Copy + PartialEq>(of: &[T], seed: u64, chance: &mut Chance) -> Vec<T> {
     let index = |n: u64| usize::try_from(n % of.len() as u64).unwrap();
